@@ -1,0 +1,41 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: demo test lint types install clean
+
+demo: $(VENV)/demo-installed
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/dev-installed lint types
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(VENV)/dev-installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/dev-installed
+	$(BIN)/mypy
+
+install: $(VENV)/dev-installed
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and by itself: its constrained version is the CPU build where one is offered, and nothing
+# that follows may replace it with a build that brings gigabytes of GPU libraries.
+$(VENV)/demo-installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --constraint constraints.txt torch
+	$(PIP) install --constraint constraints.txt --editable '.[draw]'
+	touch $@
+
+$(VENV)/dev-installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --constraint constraints.txt torch
+	$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build

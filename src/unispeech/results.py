@@ -1,0 +1,49 @@
+"""What a recording gives: phones, words and the transcript, with times in seconds and scores in [0, 1]."""
+
+from dataclasses import dataclass, field
+
+from unispeech.frames import Seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phone:
+    """One recognised symbol of the vocabulary: a phone, or a character for spelling models."""
+
+    phone: str
+    """The symbol as the vocabulary writes it."""
+    start: Seconds
+    """Where it begins, from the start of the recording."""
+    end: Seconds
+    """Where it ends; at least `start`."""
+    score: float
+    """Mean probability of the symbol over its frames, in [0, 1]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Word:
+    """A stretch of symbols between two word boundaries of the vocabulary."""
+
+    word: str
+    """The symbols joined without a space."""
+    start: Seconds
+    """Start of the first symbol."""
+    end: Seconds
+    """End of the last symbol."""
+    score: float
+    """Mean of the symbols' scores, in [0, 1]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transcript:
+    """Everything that is known of one recording."""
+
+    audio: str
+    """The path as the caller gave it."""
+    duration: Seconds
+    """Length of the recording."""
+    text: str
+    """Phones separated by spaces; characters joined, words separated by spaces."""
+    phones: list[Phone] = field(default_factory=list)
+    """The symbols in the order of time; empty for silence or too short a recording."""
+    words: list[Word] | None = None
+    """The words, or None where the vocabulary has no word boundary."""
