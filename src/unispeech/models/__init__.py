@@ -1,0 +1,15 @@
+"""The network, in the order in which sound flows: features, encoder, quantizer, base, heads, pre-training."""
+
+from unispeech.models.base import UniSpeechBaseModelOutput, UniSpeechModel, UniSpeechPreTrainedModel
+from unispeech.models.heads import UniSpeechForCTC, UniSpeechForSequenceClassification
+from unispeech.models.pretraining import UniSpeechForPreTraining, UniSpeechForPreTrainingOutput
+
+__all__ = [
+    "UniSpeechBaseModelOutput",
+    "UniSpeechForCTC",
+    "UniSpeechForPreTraining",
+    "UniSpeechForPreTrainingOutput",
+    "UniSpeechForSequenceClassification",
+    "UniSpeechModel",
+    "UniSpeechPreTrainedModel",
+]
