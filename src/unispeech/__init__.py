@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from unispeech.configuration import UniSpeechConfig
     from unispeech.models import (
+        UniSpeechBaseModelOutput,
         UniSpeechForCTC,
         UniSpeechForPreTraining,
         UniSpeechForPreTrainingOutput,

@@ -71,19 +71,20 @@ def _weight(default: float) -> Any:
 
 
 @strict
-class UniSpeechConfig(PreTrainedConfig):  # type: ignore[misc]
+class UniSpeechConfig(PreTrainedConfig):
     """Architecture and objective of a UniSpeech model.
 
     Types and ranges are checked when a value is given and when it is assigned; relations between fields are
-    checked at construction and by `validate()`. An unknown keyword that resembles a field is warned of by name.
+    checked at construction and by `validate()`. An unknown keyword that resembles a field is warned of by
+    name.
 
     Raises:
-        StrictDataclassError: If a value has the wrong type, lies out of its range or does not fit another; the
-            message names the field, the condition and the value.
+        StrictDataclassError: If a value has the wrong type, lies out of its range or does not fit another;
+            the message names the field, the condition and the value.
 
     Source:
-        Field names and defaults: transformers 5.23, `UniSpeechConfig`. Meanings: arXiv:2101.07597 (UniSpeech) and
-        arXiv:2006.11477 (wav2vec 2.0).
+        Field names and defaults: transformers 5.23, `UniSpeechConfig`. Meanings: arXiv:2101.07597 (UniSpeech)
+        and arXiv:2006.11477 (wav2vec 2.0).
     """
 
     model_type = "unispeech"
@@ -233,7 +234,8 @@ class UniSpeechConfig(PreTrainedConfig):  # type: ignore[misc]
             total, parts = getattr(self, whole), getattr(self, part)
             if total % parts:
                 raise ValueError(
-                    f"`{whole}` ({total}) must be a multiple of `{part}` ({parts}), but leaves {total % parts}."
+                    f"`{whole}` ({total}) must be a multiple of `{part}` ({parts}), "
+                    f"but leaves {total % parts}."
                 )
 
     @property
@@ -248,7 +250,8 @@ def _warn_of_misspelt_fields(unknown: dict[str, Any], known: list[str]) -> None:
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.88)
         if near and not key.startswith("_"):
             warnings.warn(
-                f"`{key}` is not a field of UniSpeechConfig; did you mean `{near[0]}`? It is stored, but changes nothing.",
+                f"`{key}` is not a field of UniSpeechConfig; did you mean `{near[0]}`? "
+                "It is stored, but changes nothing.",
                 stacklevel=4,
             )
 

@@ -1,7 +1,7 @@
 """Which frames and channels are hidden from the encoder, and which frames serve as negatives.
 
-Everything is drawn on the device by tensor operations, from a generator that the caller may give. Rows differ in
-length; nothing is drawn from a row's padding.
+Everything is drawn on the device by tensor operations, from a generator that the caller may give. Rows differ
+in length; nothing is drawn from a row's padding.
 
 Shapes in this file: B batch, T positions (frames or channels), K negatives.
 """
@@ -47,8 +47,8 @@ def sample_spans(
         (B, T) boolean tensor, True where the position is masked.
 
     Source:
-        arXiv:2006.11477, section 3.1 and appendix A; the counting rule of the original code, with its rounding draw
-        per row and the room rule of transformers' SpecAugment.
+        arXiv:2006.11477, section 3.1 and appendix A; the counting rule of the original code, with its
+        rounding draw per row and the room rule of transformers' SpecAugment.
     """
     (batch_size,) = lengths.shape
     device = lengths.device
@@ -72,7 +72,7 @@ def sample_spans(
 def sample_negatives(
     is_target: Tensor, is_candidate: Tensor, num_negatives: int, *, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Draw, for every target frame, `num_negatives` other candidate frames of the same utterance, with replacement.
+    """Draw other candidate frames of the same utterance for every target frame, with replacement.
 
     Args:
         is_target: (B, T) boolean tensor, True at the frames that are to be told apart.
@@ -81,8 +81,8 @@ def sample_negatives(
         generator: Source of randomness; None takes torch's own for the device.
 
     Returns:
-        (B, T, K) integer tensor of indices into the flattened (B * T) frames, the convention of transformers' wav2vec
-        2.0. Where the frame is no target, or its utterance has no other candidate, every index is
+        (B, T, K) integer tensor of indices into the flattened (B * T) frames, the convention of transformers'
+        wav2vec 2.0. Where the frame is no target, or its utterance has no other candidate, every index is
         `NO_NEGATIVE`.
 
     Source:

@@ -1,11 +1,11 @@
 """The losses of UniSpeech as sums with their counts: CTC, contrastive, diversity.
 
-Sums, because only the training loop knows how many targets the whole update has, over micro-batches and processes.
-All arithmetic is in float32 whatever the network's precision: a softmax over phones, a cosine and a logarithm of
-small probabilities lose too much in 16 bits.
+Sums, because only the training loop knows how many targets the whole update has, over micro-batches and
+processes. All arithmetic is in float32 whatever the network's precision: a softmax over phones, a cosine and
+a logarithm of small probabilities lose too much in 16 bits.
 
-Shapes in this file: B batch, T frames, H hidden, N vocabulary, L target length, M target frames of the whole batch,
-K negatives, G codebooks, V entries.
+Shapes in this file: B batch, T frames, H hidden, N vocabulary, L target length, M target frames of the whole
+batch, K negatives, G codebooks, V entries.
 """
 
 from dataclasses import dataclass
@@ -72,7 +72,8 @@ def ctc_targets(labels: Tensor, *, num_classes: int, blank: int | None) -> Tenso
     """
     if labels.ndim != 2 or labels.is_floating_point():
         raise ValueError(
-            f"`labels` must be integers of shape (B, L), but has shape {tuple(labels.shape)} and type {labels.dtype}."
+            f"`labels` must be integers of shape (B, L), but have shape {tuple(labels.shape)} "
+            f"and type {labels.dtype}."
         )
     if blank is None or not 0 <= blank < num_classes:
         raise ValueError(
@@ -169,16 +170,17 @@ def contrastive_loss(
 ) -> ContrastiveLoss:
     """Tell each target frame's quantized latent from those of other frames by its context.
 
-    The cosines between a context and every candidate of its utterance are one matrix product; the negatives are
-    picked from that table, so that no (M, K, H) tensor is built.
+    The cosines between a context and every candidate of its utterance are one matrix product; the negatives
+    are picked from that table, so that no (M, K, H) tensor is built.
 
     Args:
         context: (B, T, H) encoder outputs.
-        positives: (M, H) quantized and projected latents of the targets, in the order of `is_target.nonzero()`.
+        positives: (M, H) quantized and projected latents of the targets, in the order of
+            `is_target.nonzero()`.
         candidates: (B, T, H) quantized and projected latents that negatives point into.
         is_target: (B, T) boolean, True at the frames that count.
-        negative_indices: (B, T, K) indices into the flattened (B * T) candidates, each within its own utterance, or
-            `NO_NEGATIVE`.
+        negative_indices: (B, T, K) indices into the flattened (B * T) candidates, each within its own
+            utterance, or `NO_NEGATIVE`.
         temperature: Divisor of the cosines.
         codes: (M, G) code indices of `positives`; needed for `exclude_equal` and `num_equal`.
         candidate_codes: (B, T, G) code indices of `candidates`.
@@ -201,8 +203,8 @@ def contrastive_loss(
     local = (indices - row[:, None] * T).masked_fill(is_missing, 0)
     if bool(((local < 0) | (local >= T)).any()):
         raise ValueError(
-            "`sampled_negative_indices` must stay within the utterance of their target, but cross into another; "
-            f"indices of row b lie in [b * {T}, (b + 1) * {T})."
+            "`sampled_negative_indices` must stay within the utterance of their target, but cross into "
+            f"another; indices of row b lie in [b * {T}, (b + 1) * {T})."
         )
     unit_context = F.normalize(context.float(), dim=-1, eps=1e-8)
     unit_candidates = F.normalize(candidates.float(), dim=-1, eps=1e-8)

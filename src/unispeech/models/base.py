@@ -5,7 +5,7 @@ Shapes in this file: B batch, S samples, T frames, C conv channels, H hidden.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,7 @@ logger = logging.get_logger(__name__)
 
 
 @dataclass
-class UniSpeechBaseModelOutput(Wav2Vec2BaseModelOutput):  # type: ignore[misc]
+class UniSpeechBaseModelOutput(Wav2Vec2BaseModelOutput):
     """transformers' base output, and the penalty where the configuration weighs it."""
 
     feature_penalty: Tensor | None = None
@@ -85,13 +85,13 @@ class UniSpeechPreTrainedModel(PreTrainedModel):
             super()._init_weights(module)
 
     def _get_feat_extract_output_lengths(self, input_lengths: Length) -> Length:
-        """Frames of waveforms of so many samples; 0 below the receptive field. (transformers' name.)"""
+        """Frames of waveforms of so many samples, 0 below the receptive field; transformers' name."""
         return num_frames(input_lengths, self.config.conv_kernel, self.config.conv_stride)
 
     def _get_feature_vector_attention_mask(
         self, feature_vector_length: int, attention_mask: Tensor
     ) -> Tensor:
-        """(B, S) sample mask -> (B, T) boolean, True at valid frames. (transformers' name.)"""
+        """(B, S) sample mask -> (B, T) boolean, True at valid frames; transformers' name."""
         lengths = self.frame_lengths(attention_mask.sum(dim=-1).long(), attention_mask.shape[-1])
         return ~lengths_to_is_padding(lengths, feature_vector_length)
 
@@ -106,8 +106,8 @@ class UniSpeechPreTrainedModel(PreTrainedModel):
             (B,) integers in [0, T].
 
         Source:
-            "original": the released code folds the samples into T groups of floor(S / T) and calls a frame padded when its
-            whole group is.
+            "original": the released code folds the samples into T groups of floor(S / T) and calls a frame
+            padded when its whole group is.
         """
         if self.config.frame_count_rule == "original":
             width = int(self._get_feat_extract_output_lengths(padded_samples))
@@ -116,13 +116,12 @@ class UniSpeechPreTrainedModel(PreTrainedModel):
         return self._get_feat_extract_output_lengths(num_samples)
 
     def freeze_feature_encoder(self) -> None:
-        """Stop the convolutions from learning; no graph is built through them, which saves their activations."""
+        """Stop the convolutions from learning; their activations are then not kept."""
         self._base().feature_extractor._freeze_parameters()
 
     def _base(self) -> "UniSpeechModel":
         """The bare model inside this one."""
-        base: UniSpeechModel = getattr(self, self.base_model_prefix, self)
-        return base
+        return cast(UniSpeechModel, getattr(self, self.base_model_prefix, self))
 
     def _wants_dict(self, return_dict: bool | None) -> bool:
         """Whether to answer with an output object: as asked, else as configured."""
@@ -154,7 +153,7 @@ def pack_samples(waveform: Tensor, is_valid: Tensor) -> Tensor:
 
 
 def wanted_states(asked: bool | Sequence[int] | None, num_layers: int) -> Collection[int] | None:
-    """Which hidden states to keep: all, those of a list (negative ones count from the end), or None for none."""
+    """Which hidden states to keep: all, those listed (-1 is the last), or None for none."""
     if asked is None or asked is False:
         return None
     if asked is True:
@@ -165,9 +164,9 @@ def wanted_states(asked: bool | Sequence[int] | None, num_layers: int) -> Collec
 class UniSpeechModel(UniSpeechPreTrainedModel):
     """Waveform -> context: feature encoder, projection, masks, Transformer.
 
-    A batch gives what its rows give alone: with an attention mask, group norm looks at each utterance's own frames and the
-    samples that the mask leaves out take part in nothing. An utterance shorter than the receptive field
-    has no valid frame.
+    A batch gives what its rows give alone: with an attention mask, group norm looks at each utterance's own
+    frames and the samples that the mask leaves out take part in nothing. An utterance shorter than the
+    receptive field has no valid frame.
 
     Args:
         config: Sizes and behaviour.
@@ -214,19 +213,21 @@ class UniSpeechModel(UniSpeechPreTrainedModel):
 
         Args:
             input_values: (B, S) float waveforms at 16 kHz, normalised as the checkpoint wants.
-            attention_mask: (B, S), non-zero at samples that belong to the utterance, wherever they stand; None: all do.
-            mask_time_indices: (B, T), non-zero at frames that the mask embedding replaces, in evaluation too; None:
-                drawn in training by `config.mask_time_prob`. Ignored when `config.apply_spec_augment` is False.
+            attention_mask: (B, S), non-zero at samples that belong to the utterance, wherever they stand;
+                None: all do.
+            mask_time_indices: (B, T), non-zero at frames that the mask embedding replaces, in evaluation too;
+                None: drawn in training by `config.mask_time_prob`. Ignored when `config.apply_spec_augment`
+                    is False.
             output_attentions: Whether to return attention maps; they are computed by the eager path.
             output_hidden_states: True for all num_layers + 1 states, or a list of those wanted.
             return_dict: False for a plain tuple; None: as configured.
             generator: Source of the masks and of LayerDrop; None takes torch's own.
-            kept_layers: (num_layers,) boolean, False for layers that this pass leaves out; None: drawn in training by
-                `config.layerdrop`.
+            kept_layers: (num_layers,) boolean, False for layers that this pass leaves out; None: drawn in
+                training by `config.layerdrop`.
 
         Returns:
-            `last_hidden_state` (B, T, H), the context; `extract_features` (B, T, C), the normalised latents; and what was
-            asked for. The valid frames of a row come first.
+            `last_hidden_state` (B, T, H), the context; `extract_features` (B, T, C), the normalised latents;
+            and what was asked for. The valid frames of a row come first.
 
         Raises:
             ValueError: If a shape does not fit, or a mask is given to a model without a mask embedding.
@@ -240,8 +241,8 @@ class UniSpeechModel(UniSpeechPreTrainedModel):
         output_attentions = self.config.output_attentions if output_attentions is None else output_attentions
         if output_attentions and self.config._attn_implementation != "eager":
             logger.warning_once(
-                f"`{self.config._attn_implementation}` attention gives no maps: `output_attentions=True` takes the eager "
-                'path; load with attn_implementation="eager" to silence this.'
+                f"`{self.config._attn_implementation}` attention gives no maps: `output_attentions=True` "
+                'takes the eager path; load with attn_implementation="eager" to silence this.'
             )
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
@@ -275,7 +276,8 @@ class UniSpeechModel(UniSpeechPreTrainedModel):
             attention_mask: (B, S) or None.
 
         Returns:
-            (B, C, T) latents, T at least 1; and the (B,) valid frames of each row, None where all T are valid.
+            (B, C, T) latents, T at least 1; and the (B,) valid frames of each row, None where all T are
+            valid.
         """
         width = input_values.shape[1]
         frame_lengths = self.valid_frames(input_values, attention_mask)
@@ -376,7 +378,8 @@ def _check_waveforms(input_values: Tensor, attention_mask: Tensor | None) -> Non
     if not isinstance(input_values, Tensor) or not input_values.is_floating_point():
         kind = input_values.dtype if isinstance(input_values, Tensor) else type(input_values).__name__
         raise TypeError(
-            f"`input_values` must be a float tensor, but is {kind}; integers want dividing by their range first."
+            f"`input_values` must be a float tensor, but is {kind}; "
+            "divide integer samples by their range first."
         )
     if input_values.ndim != 2:
         hint = "drop the channel axis" if input_values.ndim > 2 else "add a batch axis"

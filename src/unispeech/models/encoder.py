@@ -30,8 +30,8 @@ class WeightNormParameters(nn.Module):
         init_std: Standard deviation of the initial weight.
 
     Source:
-        Salimans and Kingma 2016 (arXiv:1602.07868). Our own module because torch's parametrisation cannot be pickled
-        and hides the weight from initialisers.
+        Salimans and Kingma 2016 (arXiv:1602.07868). Our own module because torch's parametrisation cannot be
+        pickled and hides the weight from initialisers.
     """
 
     def __init__(self, out_channels: int, in_channels: int, kernel_size: int, *, init_std: float) -> None:
@@ -180,7 +180,8 @@ class SelfAttention(nn.Module):
         Args:
             x: (B, T, H).
             attention_mask: In the form that the engine wants; additive for the eager one.
-            output_attentions: Whether the map is wanted; takes the eager path, since no other engine gives it.
+            output_attentions: Whether the map is wanted; takes the eager path, since no other engine gives
+                it.
 
         Returns:
             The (B, T, H) result and the (B, A, T, T) map or None.
@@ -240,7 +241,7 @@ class FeedForward(nn.Module):
 
 
 class AttnAdapterLayer(nn.Module):
-    """The per-language part of a layer: LayerNorm -> Linear -> ReLU -> Linear, added to its input by the layer.
+    """The per-language part of a layer, LayerNorm -> Linear -> ReLU -> Linear, which the layer adds on.
 
     Args:
         hidden_size: H.
@@ -263,7 +264,7 @@ class AttnAdapterLayer(nn.Module):
         return adapted
 
 
-class UniSpeechEncoderLayer(GradientCheckpointingLayer):  # type: ignore[misc]
+class UniSpeechEncoderLayer(GradientCheckpointingLayer):
     """Self-attention and feed-forward with residuals, the norms before (large) or after them (base).
 
     Args:
@@ -338,6 +339,7 @@ class Encoder(nn.Module):
         )
         self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout)
+        self.num_heads = config.num_attention_heads
         self.layers = nn.ModuleList(UniSpeechEncoderLayer(config) for _ in range(config.num_hidden_layers))
 
     def forward(
@@ -351,19 +353,21 @@ class Encoder(nn.Module):
     ) -> tuple[Tensor, tuple[Tensor | None, ...] | None, tuple[Tensor, ...] | None]:
         """Encode a batch.
 
-        A layer that LayerDrop leaves out hands its input on: the tuples keep their length, its attention map is zero, and
-        its parameters take part with gradient 0, so that distributed training sees every parameter in every step.
+        A layer that LayerDrop leaves out hands its input on: the tuples keep their length, its attention map
+        is zero, and its parameters take part with gradient 0, so that distributed training sees every
+        parameter in every step.
 
         Args:
             x: (B, T, H) projected latents.
             is_padding: (B, T) boolean, True at padding; None: none is.
-            is_kept: (num_layers,) boolean on the CPU, False for the layers left out in this pass; None: all kept.
+            is_kept: (num_layers,) boolean on the CPU, False for the layers left out in this pass; None: all
+                kept.
             keep_hidden_states: Which of the num_layers + 1 states to return; None: no states at all.
             output_attentions: Whether to return the attention maps.
 
         Returns:
-            The (B, T, H) context; the states (input of the first layer, then each layer's output; before the final norm
-            of norm-first models; None where not kept) or None; the (B, A, T, T) maps or None.
+            The (B, T, H) context; the states (input of the first layer, then each layer's output; before the
+            final norm of norm-first models; None where not kept) or None; the (B, A, T, T) maps or None.
         """
         if is_padding is not None:
             x = x.masked_fill(is_padding[..., None], 0.0)
@@ -380,7 +384,7 @@ class Encoder(nn.Module):
                 x, attention_map = layer(x, attention_mask, output_attentions)
             else:
                 x = x + 0.0 * sum(parameter.sum() for parameter in layer.parameters())
-                attention_map = x.new_zeros(x.shape[0], layer.attention.num_heads, x.shape[1], x.shape[1])
+                attention_map = x.new_zeros(x.shape[0], self.num_heads, x.shape[1], x.shape[1])
             if output_attentions:
                 maps.append(attention_map)
             states.append(x if keep_hidden_states and number + 1 in keep_hidden_states else None)

@@ -23,12 +23,12 @@ class FanInLinear(nn.Linear):
 
 
 class WaveformGroupNorm(nn.GroupNorm):
-    """Group norm, one channel per group, of a convolution over the waveform, over each utterance's own frames.
+    """Group norm of a convolution over the waveform: each channel over the utterance's own frames.
 
     The statistics of w_c * x over time follow from the waveform alone: with X the (T, K) windows that the
-    convolution sees, the mean is w_c . mean(X) and the variance w_c' Cov(X) w_c, a K x K covariance. So the norm
-    becomes one scale and one shift per channel, the frames of padding are simply left out of X, and the (B, C, T)
-    activations, the largest array of the network, are read once instead of three times.
+    convolution sees, the mean is w_c . mean(X) and the variance w_c' Cov(X) w_c, a K x K covariance. So the
+    norm becomes one scale and one shift per channel, the frames of padding are simply left out of X, and the
+    (B, C, T) activations, the largest array of the network, are read once instead of three times.
 
     Args:
         num_channels: C.
@@ -86,8 +86,8 @@ class FeatureConvLayer(nn.Module):
         out_channels: Number of filters.
         kernel_size: Filter width, in input steps (samples in layer 0, frames above).
         stride: Hop, in input steps.
-        norm: "layer" normalises every step over channels; "group" normalises every channel over the utterance's own
-            frames and wants `in_channels` 1; "none" leaves the activations alone.
+        norm: "layer" normalises every step over channels; "group" normalises every channel over the
+            utterance's own frames and wants `in_channels` 1; "none" leaves the activations alone.
         bias: Whether the convolution learns a bias.
         activation: A name that transformers knows.
 
@@ -168,8 +168,8 @@ class FeatureEncoder(nn.Module):
         grad_mult: Factor in [0, 1] on the gradient that enters the stack; 0 builds no graph.
     """
 
-    # Set by PreTrainedModel.gradient_checkpointing_enable: each layer's activations are then computed twice and kept
-    # never. Always without re-entrance, since the waveform itself wants no gradient.
+    # Set by PreTrainedModel.gradient_checkpointing_enable: each layer's activations are then computed twice
+    # and kept never. Always without re-entrance, since the waveform itself wants no gradient.
     gradient_checkpointing = False
 
     def __init__(

@@ -58,8 +58,8 @@ class UniSpeechForCTC(UniSpeechPreTrainedModel):
         Args:
             input_values: (B, S) float waveforms at 16 kHz.
             attention_mask: (B, S), non-zero at samples of the utterance; None: all are.
-            labels: (B, L) symbols in [0, N); -100 and the blank are skipped. A target longer than its frames counts as 0
-                and is warned of by utterance, unless `config.ctc_zero_infinity`.
+            labels: (B, L) symbols in [0, N); -100 and the blank are skipped. A target longer than its frames
+                counts as 0 and is warned of by utterance, unless `config.ctc_zero_infinity`.
             mask_time_indices: (B, T) frames to mask; see `UniSpeechModel.forward`.
             output_attentions: Whether to return attention maps.
             output_hidden_states: Whether, or which, hidden states to return.
@@ -68,8 +68,8 @@ class UniSpeechForCTC(UniSpeechPreTrainedModel):
             kept_layers: (num_layers,) layers that this pass keeps.
 
         Returns:
-            `logits` (B, T, N) and, with labels, `loss`: the sum over utterances, or by `config.ctc_loss_reduction` "mean" the
-            batch mean of each loss over its target length.
+            `logits` (B, T, N) and, with labels, `loss`: the sum over utterances, or by
+            `config.ctc_loss_reduction` "mean" the batch mean of each loss over its target length.
 
         Raises:
             ValueError: If labels lie outside [0, N) or a shape does not fit.
@@ -131,8 +131,8 @@ def warn_of_infeasible_targets(ctc: CTCLoss, num_frames: Tensor) -> None:
     rows = (~ctc.is_feasible).nonzero().flatten().tolist()
     cases = ", ".join(f"{i} ({int(ctc.target_lengths[i])} in {int(num_frames[i])} frames)" for i in rows)
     warnings.warn(
-        f"`labels` must fit into the frames, a blank between equal neighbours counted, but do not in utterance {cases}; "
-        "they count as 0, drop them or lengthen the audio.",
+        "`labels` must fit into the frames, a blank between equal neighbours counted, but do not in "
+        f"utterance {cases}; they count as 0, drop them or lengthen the audio.",
         stacklevel=3,
     )
 
@@ -179,8 +179,8 @@ class UniSpeechForSequenceClassification(UniSpeechPreTrainedModel):
         Args:
             input_values: (B, S) float waveforms at 16 kHz.
             attention_mask: (B, S), non-zero at samples of the utterance; None: all are.
-            labels: (B,) or (B, 1) class numbers; floats of that shape or (B, num_labels) for regression; (B, num_labels) of 0
-                and 1 for several labels at once.
+            labels: (B,) or (B, 1) class numbers; floats of that shape or (B, num_labels) for regression; (B,
+                num_labels) of 0 and 1 for several labels at once.
             mask_time_indices: (B, T) frames to mask; see `UniSpeechModel.forward`.
             output_attentions: Whether to return attention maps.
             output_hidden_states: Whether, or which, hidden states to return.
@@ -189,8 +189,8 @@ class UniSpeechForSequenceClassification(UniSpeechPreTrainedModel):
             kept_layers: (num_layers,) layers that this pass keeps.
 
         Returns:
-            `logits` (B, num_labels) and, with labels, the mean `loss` of `config.problem_type`. An utterance without a frame
-            is pooled to zeros.
+            `logits` (B, num_labels) and, with labels, the mean `loss` of `config.problem_type`. An utterance
+            without a frame is pooled to zeros.
 
         Raises:
             ValueError: If labels do not fit the problem type.
@@ -237,8 +237,8 @@ class UniSpeechForSequenceClassification(UniSpeechPreTrainedModel):
         wanted = len(logits) if problem == "single_label_classification" else logits.numel()
         if labels.numel() != wanted:
             raise ValueError(
-                f"`labels` must hold {wanted} values for {problem} of {len(logits)} utterances, but have shape "
-                f"{tuple(labels.shape)}."
+                f"`labels` must hold {wanted} values for {problem} of {len(logits)} utterances, "
+                f"but have shape {tuple(labels.shape)}."
             )
         if problem == "regression":
             return F.mse_loss(logits.flatten().float(), labels.flatten().float())

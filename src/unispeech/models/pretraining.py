@@ -1,7 +1,7 @@
 """The model that pre-trains: quantizer, replacement, CTC head, and the UniSpeech loss.
 
-Shapes in this file: B batch, S samples, T frames, C conv channels, H hidden, K negatives, G codebooks, V entries, N phone
-classes, L target length, M target frames of the batch.
+Shapes in this file: B batch, S samples, T frames, C conv channels, H hidden, K negatives, G codebooks, V
+entries, N phone classes, L target length, M target frames of the batch.
 """
 
 from collections.abc import Sequence
@@ -29,13 +29,13 @@ from unispeech.objectives import (
 
 
 @dataclass
-class UniSpeechForPreTrainingOutput(ModelOutput):  # type: ignore[misc]
-    """What a pre-training pass gives: transformers' fields first, ours behind them. Losses are sums in nats."""
+class UniSpeechForPreTrainingOutput(ModelOutput):
+    """What a pre-training pass gives: transformers' fields, then ours; losses are sums in nats."""
 
     loss: Tensor | None = None
-    """Scalar: `ctc_weight` * CTC + (1 - `ctc_weight`) * contrastive part over labelled rows, plus the whole contrastive part
-    over rows without labels; the contrastive part is contrastive + weight * diversity (+ weight * penalty). To train,
-    divide by `num_targets` counted over the whole update."""
+    """Scalar: `ctc_weight` * CTC + (1 - `ctc_weight`) * contrastive part over labelled rows, plus the whole
+    contrastive part over rows without labels; the contrastive part is contrastive + weight * diversity (+
+    weight * penalty). To train, divide by `num_targets` counted over the whole update."""
     projected_states: Tensor | None = None
     """(B, T, H) context."""
     projected_quantized_states: Tensor | None = None
@@ -65,7 +65,8 @@ class UniSpeechForPreTrainingOutput(ModelOutput):  # type: ignore[misc]
     prob_perplexity: Tensor | None = None
     """Scalar perplexity of the mean softmax at target frames, in [G, G V]."""
     feature_penalty: Tensor | None = None
-    """Scalar mean square of the convolutions' output, padding included, times `num_targets`, without its weight."""
+    """Scalar mean square of the convolutions' output, padding included, times `num_targets`, without its
+    weight."""
     equal_negatives: Tensor | None = None
     """Scalar share of negatives that carry the codes of their positive."""
 
@@ -93,8 +94,8 @@ class UniSpeechForPreTraining(UniSpeechPreTrainedModel):
             temperature=config.gumbel_temperature,
         )
         self.project_q = nn.Linear(config.codevector_dim, config.proj_codevector_dim)
-        # Despite its name, which is a file format, this maps the quantized side to the encoder's width; the context enters
-        # the cosine as it is.
+        # Despite its name, which is a file format, this maps the quantized side to the encoder's width; the
+        # context enters the cosine as it is.
         self.project_hid = nn.Linear(config.proj_codevector_dim, config.hidden_size)
         self.ctc_proj = nn.Linear(config.hidden_size, config.num_ctc_classes)
         self.dropout = nn.Dropout(config.final_dropout)
@@ -132,23 +133,25 @@ class UniSpeechForPreTraining(UniSpeechPreTrainedModel):
     ) -> tuple[Tensor, ...] | UniSpeechForPreTrainingOutput:
         """Encode, quantize, replace, and compute the losses.
 
-        In training everything that is not given is drawn. In evaluation nothing is masked or replaced unless given, so that
-        outputs are the same every time; the loss is computed when any of `labels`, `mask_time_indices`,
-        `sampled_negative_indices` or `target_indices` is given, negatives being drawn from a fixed seed where no generator is given.
+        In training everything that is not given is drawn. In evaluation nothing is masked or replaced unless
+        given, so that outputs are the same every time; the loss is computed when any of `labels`,
+        `mask_time_indices`, `sampled_negative_indices` or `target_indices` is given, negatives being drawn
+        from a fixed seed where no generator is given.
 
         Args:
             input_values: (B, S) float waveforms at 16 kHz.
             attention_mask: (B, S), non-zero at samples of the utterance; None: all are.
-            labels: (B, L) phones in [0, N); -100 and the blank are skipped; a row of nothing else is unlabelled.
+            labels: (B, L) phones in [0, N); -100 and the blank are skipped; a row of nothing else is
+                unlabelled.
             mask_time_indices: (B, T) frames to mask; None: drawn in training.
-            sampled_negative_indices: (B, T, K) indices into the flattened (B * T) frames, each in its own utterance, -1 for
-                none; read at targets; None: drawn by `config.negatives_from`.
-            target_indices: (B, T) frames that the contrastive task asks for; None: the masked valid frames, or all
-                valid frames where nothing is masked.
-            replacement: (B, T), non-zero where the context is replaced by the quantized latent before the CTC head; None:
-                drawn in training by `config.replace_prob`.
-            gumbel_noise: Two (B, T, G, V) arrays of standard Gumbel noise, for the targets' codes and for those of all
-                frames (replacement, negatives from all); None: drawn in training.
+            sampled_negative_indices: (B, T, K) indices into the flattened (B * T) frames, each in its own
+                utterance, -1 for none; read at targets; None: drawn by `config.negatives_from`.
+            target_indices: (B, T) frames that the contrastive task asks for; None: the masked valid frames,
+                or all valid frames where nothing is masked.
+            replacement: (B, T), non-zero where the context is replaced by the quantized latent before the CTC
+                head; None: drawn in training by `config.replace_prob`.
+            gumbel_noise: Two (B, T, G, V) arrays of standard Gumbel noise, for the targets' codes and for
+                those of all frames (replacement, negatives from all); None: drawn in training.
             output_attentions: Whether to return attention maps.
             output_hidden_states: Whether, or which, hidden states to return.
             return_dict: False for a plain tuple; None: as configured.
@@ -159,7 +162,8 @@ class UniSpeechForPreTraining(UniSpeechPreTrainedModel):
             Losses as sums with their counts, and transformers' fields.
 
         Raises:
-            ValueError: If labels lie outside [0, N), negatives cross into another utterance or a shape does not fit.
+            ValueError: If labels lie outside [0, N), negatives cross into another utterance or a shape does
+                not fit.
         """
         if labels is not None:
             labels = ctc_targets(
@@ -192,13 +196,14 @@ class UniSpeechForPreTraining(UniSpeechPreTrainedModel):
         frames = self.quantizer(latents, gumbel_noise=frame_noise, generator=generator)
         quantized = self.project_hid(self.project_q(frames.codevectors))
         mixed = self._replace(context, quantized, replacement, generator)
+        ctc_logits = self.ctc_proj(self.dropout(mixed))
         output = UniSpeechForPreTrainingOutput(
             projected_states=context,
             projected_quantized_states=quantized,
             codevector_perplexity=self._perplexity(frames, is_valid),
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
-            ctc_logits=self.ctc_proj(self.dropout(mixed)),
+            ctc_logits=ctc_logits,
         )
         if wants_loss:
             is_target, negatives = self._choose_targets(
@@ -215,7 +220,7 @@ class UniSpeechForPreTraining(UniSpeechPreTrainedModel):
             contrast = self._contrast(context, quantized, frames, targets, is_target, negatives, row_weights)
             ctc = None
             if labels is not None:
-                ctc = ctc_loss(output.ctc_logits, lengths, labels, blank=self.config.pad_token_id or 0)
+                ctc = ctc_loss(ctc_logits, lengths, labels, blank=self.config.pad_token_id or 0)
                 warn_of_infeasible_targets(ctc, lengths)
             weight_of_targets = (row_weights[:, None] * is_target).sum()
             self._add_losses(output, contrast, targets, ctc, weight_of_targets, outputs.feature_penalty)
@@ -284,7 +289,7 @@ class UniSpeechForPreTraining(UniSpeechPreTrainedModel):
         return torch.where(is_replaced[..., None], quantized.to(context.dtype), context)
 
     def _perplexity(self, frames: Quantized, is_valid: Tensor) -> Tensor:
-        """transformers' perplexity, of valid frames only: soft in training, of the codes in evaluation."""
+        """The perplexity that transformers reports, of valid frames only: soft in training, of the codes in evaluation."""
         if self.training:
             return self.quantizer.prob_perplexity(frames.logits[is_valid])
         return self.quantizer.code_perplexity(frames.codes[is_valid])
@@ -358,7 +363,7 @@ class UniSpeechForPreTraining(UniSpeechPreTrainedModel):
     def compute_contrastive_logits(
         target_features: Tensor, negative_features: Tensor, predicted_features: Tensor, temperature: float = 1
     ) -> Tensor:
-        """Cosines between predictions and candidates, the target first. (Kept for transformers' callers.)
+        """Cosines between predictions and candidates, the target first; kept for transformers' callers.
 
         Args:
             target_features: (1, B, T, H).

@@ -1,7 +1,7 @@
 """Latents -> codevectors: the product quantizer with a Gumbel softmax.
 
-Shapes in this file: T frames (of the whole batch or of its targets), C channels, G codebooks, V entries, D width of
-all codebooks together.
+Shapes in this file: T frames (of the whole batch or of its targets), C channels, G codebooks, V entries, D
+width of all codebooks together.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Quantized:
 
 
 class UnitNormalLinear(nn.Linear):
-    """A linear layer that starts from N(0, 1) weights and no bias, so that all codes are in reach at first."""
+    """A linear layer that starts from N(0, 1) weights, no bias: at first all codes are in reach."""
 
 
 class GumbelVectorQuantizer(nn.Module):
