@@ -61,8 +61,8 @@ def sample_spans(
     # Without replacement: the places are shuffled by random keys and each row takes its first `num_spans`.
     keys = _uniform((batch_size, width), device, generator)
     keys = keys.masked_fill(torch.arange(width, device=device) >= room[:, None], 2.0)
-    rank = keys.argsort(dim=1).argsort(dim=1)
-    is_start = rank < num_spans[:, None]
+    is_taken = torch.arange(width, device=device) < num_spans[:, None]
+    is_start = torch.zeros_like(is_taken).scatter(1, keys.argsort(dim=1), is_taken)
     # A position is masked when any of the last `span_length` positions starts a span.
     num_starts = is_start.long().cumsum(dim=1)
     earlier = torch.nn.functional.pad(num_starts, (span_length, 0))[:, :width]

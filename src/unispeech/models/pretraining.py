@@ -289,7 +289,7 @@ class UniSpeechForPreTraining(UniSpeechPreTrainedModel):
         return torch.where(is_replaced[..., None], quantized.to(context.dtype), context)
 
     def _perplexity(self, frames: Quantized, is_valid: Tensor) -> Tensor:
-        """The perplexity that transformers reports, of valid frames only: soft in training, of the codes in evaluation."""
+        """The perplexity that transformers reports, of valid frames: soft in training, else of codes."""
         if self.training:
             return self.quantizer.prob_perplexity(frames.logits[is_valid])
         return self.quantizer.code_perplexity(frames.codes[is_valid])
