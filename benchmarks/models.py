@@ -1,9 +1,9 @@
 """Our model family beside transformers', in one run: interleaved, medians, ratios.
 
-    python benchmarks/models.py [--size tiny|base|large] [--seconds 10] [--repeats 5] [--part quantizer|forward|masks]
+    python benchmarks/models.py [--size tiny|base|large] [--seconds 10] [--repeats 5] [--part forward]
 
-Prints a table of medians in milliseconds and the ratio theirs / ours (above 1: ours is faster), the pairs taken in
-turn so that a drift of the machine's speed touches both alike. transformers' classes are the peer here.
+Prints a table of medians in milliseconds and the ratio theirs / ours (above 1: ours is faster), the pairs
+taken in turn so that a drift of the machine's speed touches both alike. transformers' classes are the peer.
 """
 
 import argparse
@@ -18,13 +18,13 @@ from transformers.models.unispeech import modeling_unispeech as theirs
 from transformers.models.wav2vec2.modeling_wav2vec2 import _compute_mask_indices, _sample_negative_indices
 
 import unispeech
-from unispeech.configuration import base_config, large_config
+from unispeech.configuration import LARGE
 from unispeech.masking import sample_negatives, sample_spans
 
 SIZES = {
     "tiny": dict(hidden_size=256, num_hidden_layers=6, num_attention_heads=4, intermediate_size=1024),
     "base": {},
-    "large": large_config().to_diff_dict(),
+    "large": LARGE,
 }
 CLASSES = ["Model", "ForCTC", "ForSequenceClassification", "ForPreTraining"]
 
@@ -136,8 +136,8 @@ def main() -> None:
     arguments = parser.parse_args()
     parts = arguments.part or ["quantizer", "masks", "forward"]
     print(
-        f"torch {torch.__version__}, transformers {transformers.__version__}, unispeech {unispeech.__version__}, "
-        f"{torch.get_num_threads()} threads, size {arguments.size}, median of {arguments.repeats}\n"
+        f"torch {torch.__version__}, transformers {transformers.__version__}, "
+        f"unispeech {unispeech.__version__}, {torch.get_num_threads()} threads, size {arguments.size}, median of {arguments.repeats}\n"
     )
     print("| work | ours, ms | transformers, ms | ratio | note |\n|---|---|---|---|---|")
     if "quantizer" in parts:

@@ -256,6 +256,20 @@ def _warn_of_misspelt_fields(unknown: dict[str, Any], known: list[str]) -> None:
             )
 
 
+LARGE: dict[str, Any] = {
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": True,
+    "conv_bias": True,
+    "codevector_dim": 768,
+    "proj_codevector_dim": 768,
+}
+"""The released Large size, as its differences from Base."""
+
+
 def base_config(**overrides: Any) -> UniSpeechConfig:
     """The Base size: 12 layers of 768, group norm, norms after each part (94.4 million parameters).
 
@@ -269,7 +283,7 @@ def base_config(**overrides: Any) -> UniSpeechConfig:
 
 
 def large_config(**overrides: Any) -> UniSpeechConfig:
-    """The released Large size, written as its differences from Base (317 million parameters).
+    """The released Large size (317 million parameters).
 
     Args:
         overrides: Fields to set differently.
@@ -280,15 +294,4 @@ def large_config(**overrides: Any) -> UniSpeechConfig:
     Source:
         The stage-1 script of the UniSpeech release; microsoft/unispeech-large-1500h-cv.
     """
-    differences: dict[str, Any] = {
-        "hidden_size": 1024,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
-        "intermediate_size": 4096,
-        "feat_extract_norm": "layer",
-        "do_stable_layer_norm": True,
-        "conv_bias": True,
-        "codevector_dim": 768,
-        "proj_codevector_dim": 768,
-    }
-    return UniSpeechConfig(**(differences | overrides))
+    return UniSpeechConfig(**(LARGE | overrides))
