@@ -137,7 +137,8 @@ def main() -> None:
     parts = arguments.part or ["quantizer", "masks", "forward"]
     print(
         f"torch {torch.__version__}, transformers {transformers.__version__}, "
-        f"unispeech {unispeech.__version__}, {torch.get_num_threads()} threads, size {arguments.size}, median of {arguments.repeats}\n"
+        f"unispeech {unispeech.__version__}, {torch.get_num_threads()} threads, size {arguments.size}, "
+        f"median of {arguments.repeats}\n"
     )
     print("| work | ours, ms | transformers, ms | ratio | note |\n|---|---|---|---|---|")
     if "quantizer" in parts:
