@@ -1,0 +1,119 @@
+"""What audio headers promise, against what the file holds: recordings that were cut short are found.
+
+libsndfile reads a file that broke off as if it had been recorded so. Half-copied files then enter a corpus
+unnoticed, with transcripts that are longer than the sound.
+"""
+
+import os
+import struct
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from unispeech.frames import Seconds
+
+UNKNOWN_SIZE = 0x7FFF_F000
+"""Sizes from here on mean that the writer did not know the length, as when it wrote into a pipe."""
+
+LONGEST_OGG_PAGE = 65_307
+"""Bytes of the longest page: 27 of header, 255 of segment table, 255 segments of 255."""
+
+
+class Extent(NamedTuple):
+    """Bytes of sound in a file, and bytes that its header promises."""
+
+    held: int
+    promised: int
+
+
+def find_truncation(path: Path, duration: Seconds) -> str | None:
+    """Say how much of a recording is missing, where its container tells.
+
+    Wav (RIFF and RF64) and AIFF say how many bytes follow, and so does the first frame of most mp3 files; Ogg
+    is a row of pages of known length. Flac is left to its decoder, which notices.
+
+    Args:
+        path: An audio file.
+        duration: Seconds that libsndfile finds in it.
+
+    Returns:
+        The middle of an error line, or None where nothing is known to be missing.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        magic = file.read(4)
+        if magic == b"OggS":
+            return "ends in the middle of an Ogg page" if _breaks_page(file, size) else None
+        if magic in {b"RIFF", b"RF64"}:
+            extent = _wav_extent(file, size)
+        elif magic == b"FORM":
+            extent = _aiff_extent(file, size)
+        else:
+            extent = _mp3_extent(file, size)
+            duration = 0.0  # libsndfile believes the header of an mp3
+    if extent is None or extent.held >= extent.promised:
+        return None
+    if not duration:
+        return f"holds {max(extent.held, 0)} of the {extent.promised} bytes that its header promises"
+    promised = duration * extent.promised / extent.held
+    return f"holds {duration:.2f} s of the {promised:.2f} s that its header promises"
+
+
+def _wav_extent(file: BinaryIO, size: int) -> Extent | None:
+    """The data chunk of a RIFF or RF64 file."""
+    file.seek(12)
+    block, long_length = 1, 0
+    while len(header := file.read(8)) == 8:
+        name, length = struct.unpack("<4sI", header)
+        start = file.tell()
+        if name == b"data":
+            length = long_length or (0 if length >= UNKNOWN_SIZE else length)
+            # Writers have been seen to leave off the last block or the pad byte.
+            return Extent(size - start, length - block)
+        body = file.read(16)
+        if name == b"fmt " and len(body) == 16:
+            block = struct.unpack("<12xHxx", body)[0]
+        elif name == b"ds64" and len(body) == 16:
+            long_length = struct.unpack("<QQ", body)[1]
+        file.seek(start + length + length % 2)
+    return None
+
+
+def _aiff_extent(file: BinaryIO, size: int) -> Extent | None:
+    """The whole of an AIFF file behind its first eight bytes."""
+    file.seek(4)
+    header = file.read(4)
+    if len(header) < 4:
+        return None
+    length = int.from_bytes(header, "big")
+    return Extent(size - 8, 0 if length >= UNKNOWN_SIZE else length - 1)
+
+
+def _mp3_extent(file: BinaryIO, size: int) -> Extent | None:
+    """The stream of an mp3 whose first frame is a Xing or Info header with its length in bytes."""
+    file.seek(0)
+    head = file.read(10)
+    start = 0
+    if head[:3] == b"ID3" and len(head) == 10:
+        # The tag's length is written in four bytes of seven bits.
+        start = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
+    file.seek(start)
+    frame = file.read(200)
+    if frame[:1] != b"\xff":
+        return None
+    found = max(frame.find(b"Xing"), frame.find(b"Info"))
+    if found < 0 or len(frame) < found + 16:
+        return None
+    flags, _, length = struct.unpack(">III", frame[found + 4 : found + 16])
+    # Flags 1 and 2: the number of frames and the number of bytes stand there. Writers differ by a frame in
+    # what they count, and no frame is longer than 1441 bytes.
+    return Extent(size - start, length - 2 * 1441) if flags & 3 == 3 else None
+
+
+def _breaks_page(file: BinaryIO, size: int) -> bool:
+    """Whether the last page of an Ogg file is longer than the rest of the file."""
+    file.seek(max(0, size - 2 * LONGEST_OGG_PAGE), os.SEEK_SET)
+    tail = file.read()
+    page = tail[tail.rfind(b"OggS") :]
+    if len(page) < 27 or len(page) < 27 + page[26]:
+        return True
+    return len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]])
