@@ -74,9 +74,8 @@ def _weight(default: float) -> Any:
 class UniSpeechConfig(PreTrainedConfig):
     """Architecture and objective of a UniSpeech model.
 
-    Types and ranges are checked when a value is given and when it is assigned; relations between fields are
-    checked at construction and by `validate()`. An unknown keyword that resembles a field is warned of by
-    name.
+    Types and ranges are checked when a value is given and when it is assigned; widths that must divide are
+    checked by the model that cuts them. An unknown keyword that resembles a field is warned of by name.
 
     Raises:
         StrictDataclassError: If a value has the wrong type, lies out of its range or does not fit another;
@@ -216,27 +215,35 @@ class UniSpeechConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     def validate_architecture(self) -> None:
-        """Check the relations between fields.
+        """Check that the convolutions are described by lists of one length.
 
         Raises:
-            ValueError: If the convolution lists differ in length, or a width is not divisible as it must be.
+            ValueError: If the convolution lists differ in length.
         """
         if not len(self.conv_dim) == len(self.conv_stride) == len(self.conv_kernel):
             raise ValueError(
                 "`conv_dim`, `conv_stride` and `conv_kernel` must have equal lengths, "
                 f"but have {len(self.conv_dim)}, {len(self.conv_stride)} and {len(self.conv_kernel)}."
             )
-        for whole, part in (
-            ("hidden_size", "num_attention_heads"),
-            ("hidden_size", "num_conv_pos_embedding_groups"),
-            ("codevector_dim", "num_codevector_groups"),
-        ):
-            total, parts = getattr(self, whole), getattr(self, part)
-            if total % parts:
-                raise ValueError(
-                    f"`{whole}` ({total}) must be a multiple of `{part}` ({parts}), "
-                    f"but leaves {total % parts}."
-                )
+
+    def check_divides(self, whole: str, part: str) -> None:
+        """Check that one width can be cut into equal parts.
+
+        A configuration alone may be inconsistent, as in transformers, where one is filled field by field; the
+        model that needs the parts asks.
+
+        Args:
+            whole: Field that holds the width.
+            part: Field that holds the number of parts.
+
+        Raises:
+            ValueError: If a rest is left.
+        """
+        total, parts = getattr(self, whole), getattr(self, part)
+        if total % parts:
+            raise ValueError(
+                f"`{whole}` ({total}) must be a multiple of `{part}` ({parts}), but leaves {total % parts}."
+            )
 
     @property
     def inputs_to_logits_ratio(self) -> int:

@@ -1,8 +1,8 @@
 """The losses of UniSpeech as sums with their counts: CTC, contrastive, diversity.
 
 Sums, because only the training loop knows how many targets the whole update has, over micro-batches and
-processes. All arithmetic is in float32 whatever the network's precision: a softmax over phones, a cosine and
-a logarithm of small probabilities lose too much in 16 bits.
+processes. All arithmetic is in float32 at least, whatever the network's precision: a softmax over phones, a
+cosine and a logarithm of small probabilities lose too much in 16 bits.
 
 Shapes in this file: B batch, T frames, H hidden, N vocabulary, L target length, M target frames of the whole
 batch, K negatives, G codebooks, V entries.
@@ -52,6 +52,11 @@ class ContrastiveLoss:
     """Scalar: negatives that carry the codes of their positive."""
     num_negatives: Tensor
     """Scalar: negatives in all, the unfilled left out."""
+
+
+def _wide(x: Tensor) -> Tensor:
+    """The tensor in float32, or in float64 where it is that already."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def ctc_targets(labels: Tensor, *, num_classes: int, blank: int | None) -> Tensor:
@@ -132,7 +137,7 @@ def ctc_loss(logits: Tensor, num_frames: Tensor, labels: Tensor, *, blank: int) 
     is_feasible = (min_ctc_frames(labels) <= num_frames) & (num_frames > 0)
     if logits.shape[1] == 0:  # torch refuses an empty time axis; the added frame belongs to no utterance
         logits = F.pad(logits, (0, 0, 0, 1))
-    log_probs = F.log_softmax(logits.float(), dim=-1).transpose(0, 1)  # (T, B, N), as torch wants it
+    log_probs = F.log_softmax(_wide(logits), dim=-1).transpose(0, 1)  # (T, B, N), as torch wants it
     # Rows that cannot fit are given an empty target over no more than what they have, then weighed with 0:
     # their own loss would be infinite, and infinity times 0 is not a number.
     fitted = torch.where(is_feasible, target_lengths, torch.zeros_like(target_lengths))
@@ -206,11 +211,11 @@ def contrastive_loss(
             "`sampled_negative_indices` must stay within the utterance of their target, but cross into "
             f"another; indices of row b lie in [b * {T}, (b + 1) * {T})."
         )
-    unit_context = F.normalize(context.float(), dim=-1, eps=1e-8)
-    unit_candidates = F.normalize(candidates.float(), dim=-1, eps=1e-8)
+    unit_context = F.normalize(_wide(context), dim=-1, eps=1e-8)
+    unit_candidates = F.normalize(_wide(candidates), dim=-1, eps=1e-8)
     cosines = torch.bmm(unit_context, unit_candidates.transpose(1, 2))[row, frame]  # (M, T)
     negative = cosines.gather(1, local)  # (M, K)
-    unit_positives = F.normalize(positives.float(), dim=-1, eps=1e-8)
+    unit_positives = F.normalize(_wide(positives), dim=-1, eps=1e-8)
     positive = (unit_context[row, frame] * unit_positives).sum(dim=-1, keepdim=True)  # (M, 1)
 
     is_equal = torch.zeros_like(is_missing)

@@ -177,6 +177,8 @@ class UniSpeechModel(UniSpeechPreTrainedModel):
 
     def __init__(self, config: UniSpeechConfig) -> None:
         super().__init__(config)
+        config.check_divides("hidden_size", "num_attention_heads")
+        config.check_divides("hidden_size", "num_conv_pos_embedding_groups")
         self.feature_extractor = FeatureEncoder(
             config.conv_dim,
             config.conv_kernel,

@@ -84,6 +84,7 @@ class UniSpeechForPreTraining(UniSpeechPreTrainedModel):
 
     def __init__(self, config: UniSpeechConfig) -> None:
         super().__init__(config)
+        config.check_divides("codevector_dim", "num_codevector_groups")
         self.unispeech = UniSpeechModel(config)
         self.dropout_features = nn.Dropout(config.feat_quantizer_dropout)
         self.quantizer = GumbelVectorQuantizer(
