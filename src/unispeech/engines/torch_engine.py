@@ -1,0 +1,107 @@
+"""Forward passes in torch: waveforms of any lengths -> scores, on one device in one precision.
+
+Shapes in this file: B batch, S samples, T frames, N vocabulary.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
+
+from unispeech.audio import Waveform
+
+Precision = Literal["auto", "float32", "bf16"]
+
+
+class TorchEngine:
+    """Runs a model on batches without touching its weights.
+
+    The attention mask always goes along, so that our models give every utterance the scores that it gets
+    alone. Dropout is off during a pass; a model that was training goes on training afterwards.
+
+    Args:
+        model: Any model that takes `input_values` and `attention_mask` and gives `logits`.
+        device: Where to run, such as "cpu" or "cuda:1". "auto" leaves the model where it is. The model is
+            moved, not copied.
+        precision: "float32"; "bf16" runs matrix products in bfloat16, faster where the processor has it, with
+            scores good to two digits that depend a little on the batch; "auto" is bf16 on GPUs that have it
+            and float32 on every CPU, so that answers do not depend on the machine.
+
+    Raises:
+        ValueError: If the device does not exist here or the precision is unknown.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, *, device: str | torch.device = "auto", precision: Precision = "auto"
+    ) -> None:
+        if precision not in get_args(Precision):
+            raise ValueError(
+                f"`precision` must be one of {', '.join(get_args(Precision))}, but is {precision!r}."
+            )
+        if device != "auto":
+            model.to(find_device(device))
+        self.model = model
+        self.device = model.device
+        has_fast_bf16 = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        self.precision = ("bf16" if has_fast_bf16 else "float32") if precision == "auto" else precision
+
+    def logits(self, waveforms: Sequence[Waveform]) -> Tensor:
+        """Run one batch.
+
+        Args:
+            waveforms: (S_i,) samples of each utterance, normalised where the model wants it.
+
+        Returns:
+            The model's logits in float32 on the CPU: (B, T, N) for a recogniser, where frames behind an
+            utterance's own mean nothing; (B, num_labels) for a classifier.
+        """
+        samples = [torch.from_numpy(np.ascontiguousarray(waveform)) for waveform in waveforms]
+        input_values = pad_sequence(samples, batch_first=True)  # (B, S)
+        attention_mask = pad_sequence(
+            [torch.ones(len(row), dtype=torch.long) for row in samples], batch_first=True
+        )
+        # Parts may differ: a caller can keep a frozen encoder in evaluation mode while the head trains.
+        training_parts = [part for part in self.model.modules() if part.training]
+        self.model.eval()
+        try:
+            with (
+                torch.inference_mode(),
+                torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"),
+            ):
+                logits: Tensor = self.model(
+                    input_values.to(self.device, self.model.dtype),
+                    attention_mask=attention_mask.to(self.device),
+                ).logits
+        finally:
+            for part in training_parts:
+                part.training = True
+        return logits.float().cpu()
+
+
+def find_device(name: str | torch.device = "auto") -> torch.device:
+    """Choose where to run.
+
+    Args:
+        name: A torch device; "auto" takes the first GPU, and the CPU where there is none.
+
+    Returns:
+        A device that exists on this machine.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    # torch says "not compiled with CUDA" by AssertionError, anything else by RuntimeError.
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"`device` must be one that torch finds on this machine, but is '{name}'; use cpu or auto."
+        ) from error
+    return device

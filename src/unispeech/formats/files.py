@@ -1,0 +1,26 @@
+"""Result files: written beside their place and renamed, so that a reader never sees half of one."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a result to its place in one step; what stood there survives a failure.
+
+    Args:
+        path: Where the file shall be; its folder is made where it is missing.
+        content: Text (written as UTF-8) or bytes.
+
+    Raises:
+        OSError: If the file cannot be written, with its path; nothing is left behind.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(beside, path)
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink()
+        raise OSError(error.errno, error.strerror, str(path)) from error

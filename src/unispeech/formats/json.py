@@ -1,0 +1,84 @@
+"""Transcript <-> JSON: everything that is known of a recording, times in seconds.
+
+One object per recording: `audio` (the path as given), `duration`, `text`, `phones` (a list of `phone`,
+`start`, `end`, `score`) and, where the vocabulary has word boundaries, `words` (a list of `word`, `start`,
+`end`, `score`). Seconds and scores are rounded to four decimals: a tenth of a millisecond.
+"""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from unispeech.results import Phone, Transcript, Word
+
+NUM_DECIMALS = 4
+"""Digits kept of seconds and scores."""
+
+
+def to_json(transcript: Transcript) -> str:
+    """Write a transcript as one JSON object over several lines, a phone a line.
+
+    Args:
+        transcript: What a recording gave.
+
+    Returns:
+        The JSON text without a line end; the same document as `to_jsonl`.
+    """
+    fields = []
+    for name, value in _document(transcript).items():
+        if isinstance(value, list) and value:
+            rows = ",\n    ".join(_dumps(row) for row in value)
+            fields.append(f'  "{name}": [\n    {rows}\n  ]')
+        else:
+            fields.append(f'  "{name}": {_dumps(value)}')
+    return "{\n" + ",\n".join(fields) + "\n}"
+
+
+def to_jsonl(transcript: Transcript) -> str:
+    """Write a transcript as one JSON object on one line, for many recordings in one stream.
+
+    Args:
+        transcript: What a recording gave.
+
+    Returns:
+        The JSON text without a line end.
+    """
+    return _dumps(_document(transcript))
+
+
+def from_json(text: str) -> Transcript:
+    """Read back what `to_json` and `to_jsonl` write.
+
+    Args:
+        text: One JSON object.
+
+    Returns:
+        The transcript, with seconds and scores as they were rounded.
+
+    Raises:
+        ValueError: If `text` is not JSON, or lacks or misspells a field.
+    """
+    try:
+        document = json.loads(text)
+        words = document.pop("words", None)
+        return Transcript(
+            **{**document, "phones": [Phone(**phone) for phone in document["phones"]]},
+            words=None if words is None else [Word(**word) for word in words],
+        )
+    except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f"`text` must be one JSON object as `to_json` writes it, but: {error}.") from error
+
+
+def _document(transcript: Transcript) -> dict[str, Any]:
+    document: dict[str, Any] = asdict(transcript)
+    if transcript.words is None:
+        del document["words"]
+    document["duration"] = round(transcript.duration, NUM_DECIMALS)
+    for rows in (document["phones"], document.get("words", [])):
+        for row in rows:
+            row.update({key: round(row[key], NUM_DECIMALS) for key in ("start", "end", "score")})
+    return document
+
+
+def _dumps(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

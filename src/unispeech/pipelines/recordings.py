@@ -1,0 +1,119 @@
+"""Many recordings -> batches of similar length, read when their turn comes."""
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from unispeech.audio import Waveform, audio_info, load_audio
+from unispeech.frames import SAMPLE_RATE, Seconds
+
+NUM_AHEAD = 256
+"""Recordings whose headers are read ahead and sorted by length together."""
+
+FAILURES = (ValueError, OSError)
+"""What a recording that cannot be read raises; anything else is our mistake and goes through."""
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """A recording that can be read when it is needed."""
+
+    source: str | Path
+    """Its path as the caller gave it, or another name."""
+    duration: Seconds
+    """Its length as its header states it."""
+    load: Callable[[], Waveform]
+    """Reads (S,) float32 samples at 16 kHz."""
+
+
+def open_recording(path: str | Path) -> Recording:
+    """Read the header of an audio file.
+
+    Args:
+        path: Audio file.
+
+    Returns:
+        The recording, its samples not yet read.
+
+    Raises:
+        ManifestError: If the file is not audio.
+        OSError: If it cannot be opened.
+    """
+    return Recording(source=path, duration=audio_info(path).duration, load=lambda: load_audio(path))
+
+
+def read_stream(stream: BinaryIO, *, name: str = "-") -> Recording:
+    """Read a whole audio file from a stream, such as standard input.
+
+    Args:
+        stream: Bytes of an audio file of any kind.
+        name: What to call the recording, in results and in messages.
+
+    Returns:
+        The recording, its samples in memory.
+
+    Raises:
+        ValueError: If the bytes are not audio.
+    """
+    # Audio readers seek, pipes cannot; a file also gets the same checks as any other.
+    with tempfile.NamedTemporaryFile(suffix=".audio") as file:
+        file.write(stream.read())
+        file.flush()
+        try:
+            waveform = load_audio(file.name)
+        except ValueError as error:
+            raise type(error)(str(error).replace(file.name, name)) from error
+    return Recording(source=name, duration=len(waveform) / SAMPLE_RATE, load=lambda: waveform)
+
+
+def batches_by_length(durations: Sequence[Seconds], batch_seconds: Seconds) -> list[list[int]]:
+    """Group recordings of similar length, so that little is padded.
+
+    Args:
+        durations: Length of each recording.
+        batch_seconds: Most seconds of a batch, padding included; a longer recording is a batch of its own.
+
+    Returns:
+        Indices of `durations` in batches, the longest first: what does not fit into memory fails at once.
+    """
+    order = sorted(range(len(durations)), key=lambda index: -durations[index])
+    batches: list[list[int]] = []
+    for index in order:
+        # The first of a batch is its longest and sets its width.
+        if batches and (len(batches[-1]) + 1) * durations[batches[-1][0]] <= batch_seconds:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+def run_in_batches(
+    recordings: Iterable[Recording], process: Callable[[list[Waveform]], list[R]], *, batch_seconds: Seconds
+) -> Iterator[tuple[Recording, R | Exception]]:
+    """Process recordings in batches by length; one that cannot be read stops no other.
+
+    Args:
+        recordings: Taken `NUM_AHEAD` at a time, so that a generator of many is fine.
+        process: Turns the waveforms of a batch into as many results.
+        batch_seconds: Most seconds of a batch, padding included.
+
+    Yields:
+        Each recording with its result, or with what reading it raised, as they finish.
+    """
+    remaining = iter(recordings)
+    while ahead := list(islice(remaining, NUM_AHEAD)):
+        for batch in batches_by_length([recording.duration for recording in ahead], batch_seconds):
+            readable, waveforms = [], []
+            for recording in (ahead[index] for index in batch):
+                try:
+                    waveforms.append(recording.load())
+                    readable.append(recording)
+                except FAILURES as error:
+                    yield recording, error
+            if waveforms:
+                yield from zip(readable, process(waveforms), strict=True)

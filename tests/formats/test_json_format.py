@@ -1,0 +1,88 @@
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unispeech.formats import FORMATS
+from unispeech.formats.json import from_json, to_json, to_jsonl
+from unispeech.results import Phone, Transcript, Word
+
+TRANSCRIPT = Transcript(
+    audio="dir/ä.wav",
+    duration=1.23456789,
+    text="t͡ʃ a",
+    phones=[
+        Phone(phone="t͡ʃ", start=0.0225, end=0.0625, score=0.98765432),
+        Phone(phone='"', start=0.1, end=0.12, score=1.0),
+    ],
+)
+
+seconds = st.integers(0, 10**8).map(lambda n: n / 10**4)
+scores = st.integers(0, 10**4).map(lambda n: n / 10**4)
+names = st.text(st.characters(codec="utf-8"), max_size=5)
+phones = st.lists(st.builds(Phone, phone=names, start=seconds, end=seconds, score=scores), max_size=4)
+words = st.lists(st.builds(Word, word=names, start=seconds, end=seconds, score=scores), max_size=3)
+transcripts = st.builds(
+    Transcript,
+    audio=names,
+    duration=seconds,
+    text=names,
+    phones=phones,
+    words=st.none() | words,
+)
+
+
+def test_json_has_the_documented_fields():
+    text = to_json(TRANSCRIPT)
+    assert text == (
+        '{\n  "audio": "dir/ä.wav",\n  "duration": 1.2346,\n  "text": "t͡ʃ a",\n  "phones": [\n'
+        '    {"phone": "t͡ʃ", "start": 0.0225, "end": 0.0625, "score": 0.9877},\n'
+        '    {"phone": "\\"", "start": 0.1, "end": 0.12, "score": 1.0}\n  ]\n}'
+    )
+    assert json.loads(text) == json.loads(to_jsonl(TRANSCRIPT))
+    assert "\n" not in to_jsonl(TRANSCRIPT)
+
+
+def test_words_are_there_where_the_vocabulary_has_boundaries():
+    silent = Transcript(audio="a", duration=1.0, text="", words=[])
+    assert json.loads(to_json(silent)) == {
+        "audio": "a",
+        "duration": 1.0,
+        "text": "",
+        "phones": [],
+        "words": [],
+    }
+    spoken = Transcript(
+        audio="a", duration=1.0, text="", words=[Word(word="ab", start=0.1, end=0.30000001, score=0.5)]
+    )
+    assert json.loads(to_json(spoken))["words"] == [{"word": "ab", "start": 0.1, "end": 0.3, "score": 0.5}]
+
+
+@given(transcripts)
+def test_what_is_written_is_read_back_equal(transcript):
+    assert from_json(to_json(transcript)) == transcript
+    assert from_json(to_jsonl(transcript)) == transcript
+    assert len(to_jsonl(transcript).split("\n")) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"audio": "a"}', '{"audio": "a", "phones": [{"phon": "a"}]}']
+)
+def test_other_json_is_refused(text):
+    with pytest.raises(ValueError, match="`text` must be one JSON object as `to_json` writes it"):
+        from_json(text)
+
+
+def test_a_score_that_is_no_number_is_refused_rather_than_written():
+    broken = Transcript(
+        audio="a", duration=1.0, text="", phones=[Phone(phone="a", start=0, end=1, score=math.nan)]
+    )
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        to_json(broken)
+
+
+def test_text_is_the_text():
+    assert FORMATS["txt"](TRANSCRIPT) == "t͡ʃ a"
+    assert FORMATS["json"] is to_json
