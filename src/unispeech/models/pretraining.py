@@ -61,7 +61,7 @@ class UniSpeechForPreTrainingOutput(ModelOutput):
     num_labelled: Tensor | None = None
     """Scalar: rows with a transcript, the count of the CTC sum; None without labels."""
     code_perplexity: Tensor | None = None
-    """Scalar perplexity of the codes chosen at target frames, in [G, G V]."""
+    """Scalar perplexity of the codes with the best scores, without noise, at target frames, in [G, G V]."""
     prob_perplexity: Tensor | None = None
     """Scalar perplexity of the mean softmax at target frames, in [G, G V]."""
     feature_penalty: Tensor | None = None
@@ -356,7 +356,7 @@ class UniSpeechForPreTraining(UniSpeechPreTrainedModel):
         output["diversity_loss"] = diversity * contrast.count
         output["contrastive_accuracy"] = contrast.num_correct / contrast.count.clamp(min=1)
         output["num_targets"] = contrast.count
-        output["code_perplexity"] = self.quantizer.code_perplexity(targets.codes)
+        output["code_perplexity"] = self.quantizer.code_perplexity(targets.logits.argmax(dim=-1))
         output["prob_perplexity"] = prob_perplexity
         output["equal_negatives"] = contrast.num_equal / contrast.num_negatives.clamp(min=1)
 
