@@ -1,0 +1,239 @@
+"""Cuts -> batches of cuts: which utterances go together and in which order.
+
+lhotse's bucketing sampler draws the batches of an epoch from a seed and the number of the epoch. Every
+process draws the same sequence and takes every W-th batch of it, across the ends of epochs, so that W
+processes see in one step what one process sees in W.
+"""
+
+import bisect
+import itertools
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from lhotse import CutSet, MonoCut
+from lhotse.dataset.sampling import DynamicBucketingSampler
+from lhotse.dataset.sampling.base import SamplingConstraint
+
+from unispeech.errors import ManifestError
+from unispeech.frames import Seconds
+
+_BATCHES_PER_BUCKET = 3
+
+
+@dataclass(kw_only=True)
+class PaddedConstraint(SamplingConstraint):
+    """Closes a batch before its number of utterances times the upper end of its bucket passes the limit.
+
+    lhotse's own constraint looks at the longest utterance so far, and a longer one that comes last carries a
+    batch over the limit. The end of the bucket holds for all that may come.
+    """
+
+    bounds: list[Seconds]
+    """Upper ends of the buckets, ascending; the last one is the longest utterance."""
+    batch_seconds: Seconds
+    """Limit of the padded audio of a batch."""
+    batch_utterances: int | None = None
+    """Limit of the number of utterances; None sets none."""
+    num_cuts: int = 0
+    """Utterances in the batch so far."""
+    bound: Seconds = 0.0
+    """Upper end of the bucket of the batch."""
+
+    def add(self, example: MonoCut) -> None:
+        """Count one more utterance."""
+        self.num_cuts += 1
+        self.bound = self.bounds[bisect.bisect_left(self.bounds, example.duration)]
+
+    def exceeded(self) -> bool:
+        """Whether the batch is over the limit."""
+        return self.num_cuts * self.bound > self.batch_seconds
+
+    def close_to_exceeding(self) -> bool:
+        """Whether one more utterance of the bucket would not fit."""
+        is_full = self.batch_utterances is not None and self.num_cuts >= self.batch_utterances
+        return is_full or (self.num_cuts + 1) * self.bound > self.batch_seconds
+
+    def reset(self) -> None:
+        """Begin the next batch."""
+        self.num_cuts, self.bound = 0, 0.0
+
+    def measure_length(self, example: MonoCut) -> float:
+        """The length by which utterances are sorted into buckets."""
+        return float(example.duration)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """A place in the endless sequence of batches that all processes share."""
+
+    epoch: int = 0
+    """Pass over the data, from 0."""
+    batch: int = 0
+    """Batches of the epoch that lie behind it."""
+    offset: int = 0
+    """Batches of all epochs before this one."""
+
+
+class BatchPlan:
+    """The endless sequence of batches of cuts.
+
+    All cuts are looked at once here; the draws read them again from disk, so memory holds a buffer only.
+
+    Args:
+        cuts: Can be iterated over again and again, in the same order.
+        batch_seconds: Limit of the padded audio of a batch: utterances times the longest of them.
+        batch_utterances: Limit of the number of utterances in a batch; None sets none.
+        min_seconds: Shorter utterances are left out.
+        max_seconds: Longer utterances are left out; None leaves out what is longer than `batch_seconds`.
+        num_buckets: Groups of like length from which batches are drawn; None chooses by the amount of data.
+        shuffle: Whether each epoch has an order of its own; else all epochs are the same.
+        seed: Where every draw comes from.
+        check: Called with every cut that is not left out; raises a ValueError on one that cannot be used.
+
+    Raises:
+        ValueError: If `batch_seconds` or `num_buckets` is not positive.
+        ManifestError: If a cut cannot be used, or none is left.
+    """
+
+    def __init__(
+        self,
+        cuts: Iterable[MonoCut],
+        *,
+        batch_seconds: Seconds,
+        batch_utterances: int | None = None,
+        min_seconds: Seconds = 0.0,
+        max_seconds: Seconds | None = None,
+        num_buckets: int | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+        check: Callable[[MonoCut], None] | None = None,
+    ) -> None:
+        for name, value in {
+            "batch_seconds": batch_seconds,
+            "batch_utterances": batch_utterances,
+            "num_buckets": num_buckets,
+        }.items():
+            if value is not None and value <= 0:
+                raise ValueError(f"`{name}` must be positive, but is {value}.")
+        self._cuts = cuts
+        self._shuffle = shuffle
+        self._seed = seed
+        self._min_seconds = min_seconds
+        self._max_seconds = batch_seconds if max_seconds is None else min(max_seconds, batch_seconds)
+        self.too_short: list[str] = []
+        """Ids of the utterances that are left out because they are shorter than `min_seconds`."""
+        self.too_long: list[str] = []
+        """Ids of the utterances that are left out because they are longer than `max_seconds` or a batch."""
+        durations = np.sort(self._scan(check))
+        self.num_utterances = len(durations)
+        """Utterances of an epoch."""
+        self.duration = float(durations.sum())
+        """Seconds of audio of an epoch."""
+        if not self.num_utterances:
+            raise ManifestError(
+                f"`cuts` must hold an utterance of {min_seconds:g} to {self._max_seconds:g} s, "
+                f"but hold none; {len(self.too_short)} are shorter and {len(self.too_long)} longer."
+            )
+        if num_buckets is None:
+            num_buckets = int(min(max(self.duration / batch_seconds / _BATCHES_PER_BUCKET, 1), 30))
+        self._constraint = PaddedConstraint(
+            bounds=bucket_bounds(durations, num_buckets),
+            batch_seconds=batch_seconds,
+            batch_utterances=batch_utterances,
+        )
+        settings = (batch_seconds, batch_utterances, self._constraint.bounds, shuffle, seed)
+        self.fingerprint = zlib.crc32(repr(settings).encode(), self._checksum)
+        """A number that changes with the data and with every setting that changes the batches."""
+
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[CutSet]:
+        """Draw the batches of an epoch.
+
+        Args:
+            epoch: Which one, from 0.
+            start: Batches to pass over.
+
+        Yields:
+            Batches in order.
+        """
+        sampler = DynamicBucketingSampler(
+            _Chosen(self._cuts, self._fits),
+            constraint=self._constraint.copy(),
+            duration_bins=self._constraint.bounds[:-1],
+            shuffle=self._shuffle,
+            # Its other way of choosing buckets (lhotse 1.33) ends an epoch at the first empty bucket, with
+            # utterances left in the others.
+            sync_buckets=True,
+            world_size=1,
+            rank=0,
+            seed=self._seed,
+        )
+        sampler.set_epoch(epoch if self._shuffle else 0)
+        yield from itertools.islice(sampler, start, None)
+
+    def share(
+        self, position: Position, rank: int, world_size: int
+    ) -> Iterator[tuple[Position, CutSet | None]]:
+        """Draw what one process gets of the rest of an epoch.
+
+        Args:
+            position: Where to begin.
+            rank: Number of the process, from 0.
+            world_size: How many processes there are.
+
+        Yields:
+            The position behind each batch, and the batch; at last the beginning of the next epoch, and None.
+        """
+        index = position.batch
+        for cuts in self.epoch(position.epoch, start=index):
+            index += 1
+            if (position.offset + index - 1) % world_size == rank:
+                yield Position(epoch=position.epoch, batch=index, offset=position.offset), cuts
+        yield Position(epoch=position.epoch + 1, offset=position.offset + index), None
+
+    def _fits(self, cut: MonoCut) -> bool:
+        return bool(self._min_seconds <= cut.duration <= self._max_seconds)
+
+    def _scan(self, check: Callable[[MonoCut], None] | None) -> np.ndarray:
+        """Durations of the utterances that fit; the others are listed."""
+        durations = []
+        self._checksum = 0
+        for cut in self._cuts:
+            if self._fits(cut):
+                durations.append(cut.duration)
+                self._checksum = zlib.crc32(f"{cut.id} {cut.duration}".encode(), self._checksum)
+                try:
+                    if check is not None:
+                        check(cut)
+                except ValueError as error:
+                    raise ManifestError(f"{cut.id}: {error}") from None
+            else:
+                listed = self.too_short if cut.duration < self._min_seconds else self.too_long
+                listed.append(cut.id)
+        return np.array(durations)
+
+
+class _Chosen:
+    """The cuts that fit, as often as they are iterated over."""
+
+    def __init__(self, cuts: Iterable[MonoCut], fits: Callable[[MonoCut], bool]) -> None:
+        self._cuts, self._fits = cuts, fits
+
+    def __iter__(self) -> Iterator[MonoCut]:
+        return filter(self._fits, self._cuts)
+
+
+def bucket_bounds(durations: np.ndarray, num_buckets: int) -> list[Seconds]:
+    """Part utterances into buckets of like length and equal total length.
+
+    Args:
+        durations: (N,) seconds, ascending, at least one.
+        num_buckets: How many buckets; fewer where too many utterances are equally long.
+
+    Returns:
+        Upper ends of the buckets, ascending; the last is the longest utterance.
+    """
+    total = np.cumsum(durations)
+    targets = total[-1] * np.arange(1, num_buckets) / num_buckets
+    return [float(bound) for bound in np.unique([*durations[np.searchsorted(total, targets)], durations[-1]])]
