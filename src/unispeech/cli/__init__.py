@@ -1,5 +1,6 @@
 """The `unispeech` command: one verb per file, imported when it is called."""
 
+import re
 import sys
 from collections.abc import Sequence
 
@@ -16,8 +17,12 @@ VERBS = {
 """Verb -> one line of help. Each lives in `unispeech.cli.<verb>` as a function of the same name."""
 
 
-def build_app() -> App:
-    """Assemble the command line without importing any verb."""
+def build_app(asked: str | None = None) -> App:
+    """Assemble the command line without importing any verb.
+
+    Args:
+        asked: The verb that will be called, whose help is then that of its docstring; None: no one verb.
+    """
     from importlib.metadata import version
 
     app = App(
@@ -28,8 +33,29 @@ def build_app() -> App:
         result_action="return_value",
     )
     for verb, help_line in VERBS.items():
-        app.command(f"unispeech.cli.{verb}:{verb}", name=verb, help=help_line)
+        # With a text given, cyclopts does not import the verb to list it.
+        help_text = help_of(verb) if verb == asked else help_line
+        app.command(f"unispeech.cli.{verb}:{verb}", name=verb, help=help_text)
     return app
+
+
+def help_of(verb: str) -> str:
+    """Take the help of a verb from its docstring: all that stands before the arguments, examples too.
+
+    Args:
+        verb: One of `VERBS`; its file is imported.
+
+    Returns:
+        Paragraphs, each on one line for the terminal to wrap; indented lines as they are.
+    """
+    from importlib import import_module
+    from inspect import cleandoc
+
+    docstring = getattr(import_module(f"unispeech.cli.{verb}"), verb).__doc__ or VERBS[verb]
+    text = re.split(r"^(?:Args|Returns|Raises):", cleandoc(docstring), flags=re.MULTILINE)[0]
+    # cyclopts would drop a section of the name "Examples".
+    text = re.sub(r"^Examples:", "For example:", text, flags=re.MULTILINE)
+    return re.sub(r"(?<=\S)\n(?=\S)", " ", text).strip()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -45,8 +71,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        status = build_app()(arguments, exit_on_error=False, print_error=True)
-    except CycloptsError:
+        app = build_app(asked=next(iter(arguments), None))
+        status = app(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        print(f"unispeech: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -167,7 +167,7 @@ def _draw_tier(
     centres = [(phone.start + phone.end) / 2 for phone in phones]
     places = spread(centres, widths, low=0.0, high=duration)
     for phone, centre, place in zip(phones, centres, places, strict=True):
-        alpha = 0.08 + 0.62 * phone.score
+        alpha = 0.08 + 0.62 * phone.score if colour == HEARD else 0.25
         box = (phone.start, 0.0), phone.end - phone.start, 0.36
         axes.add_patch(Rectangle(*box, facecolor=colour, alpha=alpha, linewidth=0))
         axes.add_patch(Rectangle(*box, facecolor="none", edgecolor=colour, linewidth=0.8))

@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Sequence
 from itertools import pairwise
 
-EM_PER_LETTER = 0.75
+EM_PER_LETTER = 0.82
 """Width of a letter, and of the gap behind it, in units of the font size; IPA in DejaVu Sans."""
 
 

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -69,6 +70,23 @@ def read_stream(stream: BinaryIO, *, name: str = "-") -> Recording:
         except ValueError as error:
             raise type(error)(str(error).replace(file.name, name)) from error
     return Recording(source=name, duration=len(waveform) / SAMPLE_RATE, load=lambda: waveform)
+
+
+def total_seconds(paths: Iterable[str | Path]) -> Seconds:
+    """Add up the lengths of audio files as their headers state them.
+
+    Args:
+        paths: Audio files; one that cannot be read counts as 0.
+
+    Returns:
+        Seconds in all.
+    """
+    total = 0.0
+    for path in paths:
+        # Whoever reads the file afterwards reports what is wrong with it.
+        with suppress(*FAILURES):
+            total += audio_info(path).duration
+    return total
 
 
 def batches_by_length(durations: Sequence[Seconds], batch_seconds: Seconds) -> list[list[int]]:

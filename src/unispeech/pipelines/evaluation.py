@@ -1,0 +1,300 @@
+"""A model and labelled speech -> error rates with intervals, by group, and the most frequent confusions."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from transformers import PreTrainedModel
+
+from unispeech.audio import Waveform, normalise_waveform
+from unispeech.checkpoints.huggingface import load_model
+from unispeech.engines.torch_engine import Precision, TorchEngine, find_device
+from unispeech.frames import Seconds
+from unispeech.metrics import Accuracy, Confusion, ErrorRate, accuracy, confusions, error_rate
+from unispeech.phones import nearest
+from unispeech.pipelines.recordings import Recording, run_in_batches
+from unispeech.pipelines.transcriber import Transcriber, model_files
+from unispeech.results import Transcript
+from unispeech.text import Vocabulary
+from unispeech.tokenizer_files import read_do_normalize
+
+if TYPE_CHECKING:
+    from lhotse import MonoCut
+
+Group = Literal["language", "speaker"]
+"""A field of the utterances by which results can be told apart."""
+
+NO_GROUP = "(none)"
+"""The group of utterances without the field."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What was said in one utterance and what was recognised, in units to compare."""
+
+    reference: list[str]
+    """Phones, characters, or one label; word boundaries left out."""
+    hypothesis: list[str]
+    """The same of the model."""
+    reference_words: list[str] | None = None
+    """The words, or None where the vocabulary has no word boundary."""
+    hypothesis_words: list[str] | None = None
+    """The same of the model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """How well a set of utterances was recognised."""
+
+    num_utterances: int
+    """Utterances in the set, at least 1."""
+    per: ErrorRate | None = None
+    """Phone error rate, of models that write phones."""
+    cer: ErrorRate | None = None
+    """Character error rate, spaces not counted, of models that write characters."""
+    wer: ErrorRate | None = None
+    """Word error rate, of models that write word boundaries."""
+    accuracy: Accuracy | None = None
+    """Share of right labels, of classifiers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The result of an evaluation."""
+
+    model: str
+    """The model as the caller named it."""
+    data: str
+    """The labelled speech as the caller named it."""
+    audio_seconds: Seconds
+    """Length of the utterances that were scored."""
+    scores: Scores
+    """Over all utterances."""
+    by: Group | None
+    """What `groups` tells apart; None for nothing."""
+    groups: dict[str, Scores]
+    """Name of each group -> its scores, in alphabetical order; empty where nothing is told apart."""
+    confusions: list[Confusion]
+    """The most frequent errors, insertions and deletions among them."""
+    num_unlabelled: int
+    """Utterances that were left out because they have no transcript or label of the model's kind."""
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Id of each utterance that was left out because its audio cannot be read -> why."""
+
+
+def evaluate_model(
+    model: str | Path,
+    data: str | Path,
+    *,
+    by: Group | None = None,
+    top: int = 20,
+    device: str = "auto",
+    precision: Precision = "auto",
+    batch_seconds: Seconds = 60.0,
+    on_progress: Callable[[Seconds], None] | None = None,
+) -> Evaluation:
+    """Score a recogniser or a classifier on labelled speech.
+
+    Recognisers are scored as they transcribe, by greedy CTC. What a reference says in symbols that the
+    vocabulary lacks counts as errors.
+
+    Args:
+        model: A model directory or a Hub id; its configuration says whether it recognises or classifies.
+        data: A file of cuts, or a folder with a `cuts.jsonl.gz`.
+        by: Field by which results are told apart; None for nothing.
+        top: How many kinds of confusion to give at most.
+        device: Where to run; "auto" takes the first GPU if there is one.
+        precision: As for `Transcriber`.
+        batch_seconds: Most seconds of audio that run at once.
+        on_progress: Called with the seconds of each utterance when it is done; None for nobody.
+
+    Returns:
+        The scores.
+
+    Raises:
+        CheckpointError: If the model cannot be used.
+        ManifestError: If a line is not a cut.
+        ValueError: If no utterance can be scored, or a label is none of the model's.
+        ImportError: If lhotse is not installed.
+    """
+    try:
+        from unispeech.data.collation import load_cut
+        from unispeech.data.cuts import CutFiles
+    except ImportError as error:
+        raise ImportError(
+            f"evaluation needs {error.name}; install it with pip install 'unispeech[train]'."
+        ) from error
+
+    network = load_model(model, dtype=torch.float32)
+    task = _task(model, network, device, precision, batch_seconds)
+    all_cuts = list(CutFiles(data))
+    cuts = [cut for cut in all_cuts if task.has_reference(cut)]
+    recordings = (
+        Recording(source=str(i), duration=cut.duration, load=lambda cut=cut: load_cut(cut))  # type: ignore[misc]
+        for i, cut in enumerate(cuts)
+    )
+    answers: dict[int, Answer] = {}
+    unreadable: dict[str, str] = {}
+    for index, outcome in task.answers(cuts, recordings):
+        if isinstance(outcome, Answer):
+            answers[index] = outcome
+        else:
+            unreadable[cuts[index].id] = str(outcome)
+        if on_progress is not None:
+            on_progress(cuts[index].duration)
+    if not answers:
+        raise ValueError(
+            f"{data}: must hold an utterance with {task.wanted} that can be read, but holds none of "
+            f"{len(all_cuts)}."
+        )
+    ordered = [answers[index] for index in sorted(answers)]
+    groups = _grouped([cuts[index] for index in sorted(answers)], ordered, by)
+    return Evaluation(
+        model=str(model),
+        data=str(data),
+        audio_seconds=sum(cuts[index].duration for index in answers),
+        scores=task.score(ordered),
+        by=by,
+        groups={name: task.score(members) for name, members in sorted(groups.items())},
+        confusions=confusions([a.reference for a in ordered], [a.hypothesis for a in ordered], top=top),
+        num_unlabelled=len(all_cuts) - len(cuts),
+        unreadable=unreadable,
+    )
+
+
+class _Recognition:
+    """Scoring of what a CTC model writes."""
+
+    def __init__(self, transcriber: Transcriber) -> None:
+        self._transcriber = transcriber
+        self._vocabulary = transcriber.vocabulary
+        self.wanted = "phones" if self._vocabulary.kind == "phones" else "a text"
+
+    def has_reference(self, cut: "MonoCut") -> bool:
+        return bool(self._reference(cut))
+
+    def answers(
+        self, cuts: Sequence["MonoCut"], recordings: Iterable[Recording]
+    ) -> Iterator[tuple[int, Answer | Exception]]:
+        for source, outcome in self._transcriber.transcribe_recordings(recordings):
+            index = int(source)  # type: ignore[arg-type]
+            yield index, self._answer(cuts[index], outcome) if isinstance(outcome, Transcript) else outcome
+
+    def score(self, answers: Sequence[Answer]) -> Scores:
+        rate = error_rate([a.reference for a in answers], [a.hypothesis for a in answers])
+        has_words = self._vocabulary.word_boundary is not None
+        is_phones = self._vocabulary.kind == "phones"
+        return Scores(
+            num_utterances=len(answers),
+            per=rate if is_phones else None,
+            cer=None if is_phones else rate,
+            wer=error_rate(
+                [a.reference_words or [] for a in answers], [a.hypothesis_words or [] for a in answers]
+            )
+            if has_words
+            else None,
+        )
+
+    def _reference(self, cut: "MonoCut") -> str:
+        supervision = cut.supervisions[0]
+        is_phones = self._vocabulary.kind == "phones"
+        return ((supervision.custom or {}).get("phones") if is_phones else supervision.text) or ""
+
+    def _answer(self, cut: "MonoCut", transcript: Transcript) -> Answer:
+        vocabulary = self._vocabulary
+        try:
+            symbols = vocabulary.segment(self._reference(cut), language=cut.supervisions[0].language)
+        except ValueError as error:
+            raise ValueError(f"{cut.id}: {error}") from error
+        boundary = None if vocabulary.word_boundary is None else vocabulary.symbols[vocabulary.word_boundary]
+        words = ["".join(units) for is_gap, units in groupby(symbols, lambda s: s == boundary) if not is_gap]
+        return Answer(
+            reference=[symbol for symbol in symbols if symbol != boundary],
+            hypothesis=[phone.phone for phone in transcript.phones],
+            reference_words=None if boundary is None else words,
+            hypothesis_words=None if transcript.words is None else [word.word for word in transcript.words],
+        )
+
+
+class _Classification:
+    """Scoring of the label that a classifier finds best."""
+
+    wanted = "a label"
+
+    def __init__(self, engine: TorchEngine, *, do_normalize: bool, batch_seconds: Seconds) -> None:
+        self._engine, self._do_normalize, self._batch_seconds = engine, do_normalize, batch_seconds
+        self._labels: Mapping[int, str] = engine.model.config.id2label
+
+    def has_reference(self, cut: "MonoCut") -> bool:
+        label = (cut.supervisions[0].custom or {}).get("label")
+        known = self._labels.values()
+        if label is not None and label not in known:
+            raise ValueError(
+                f"{cut.id}: label must be one of the model's ({', '.join(list(known)[:20])}), "
+                f"but is {label!r}{nearest(label, known)}."
+            )
+        return label is not None
+
+    def answers(
+        self, cuts: Sequence["MonoCut"], recordings: Iterable[Recording]
+    ) -> Iterator[tuple[int, Answer | Exception]]:
+        for recording, outcome in run_in_batches(
+            recordings, self._classify, batch_seconds=self._batch_seconds
+        ):
+            index = int(recording.source)  # type: ignore[arg-type]
+            if isinstance(outcome, str):
+                label = cuts[index].supervisions[0].custom["label"]
+                yield index, Answer(reference=[label], hypothesis=[outcome])
+            else:
+                yield index, outcome
+
+    def score(self, answers: Sequence[Answer]) -> Scores:
+        return Scores(
+            num_utterances=len(answers),
+            accuracy=accuracy([a.reference[0] for a in answers], [a.hypothesis[0] for a in answers]),
+        )
+
+    def _classify(self, waveforms: list[Waveform]) -> list[str]:
+        inputs = [normalise_waveform(w) if self._do_normalize else w for w in waveforms]
+        return [self._labels[best] for best in self._engine.logits(inputs).argmax(dim=-1).tolist()]
+
+
+def _task(
+    source: str | Path,
+    model: PreTrainedModel,
+    device: str,
+    precision: Precision,
+    batch_seconds: Seconds,
+) -> _Recognition | _Classification:
+    """What there is to score of a model."""
+    files = model_files(source)
+    do_normalize = read_do_normalize(files)
+    if hasattr(model, "lm_head"):
+        transcriber = Transcriber(
+            model,
+            vocabulary=Vocabulary.load(files),
+            do_normalize=do_normalize,
+            device=find_device(device),
+            precision=precision,
+            batch_seconds=batch_seconds,
+        )
+        return _Recognition(transcriber)
+    if hasattr(model, "classifier"):
+        engine = TorchEngine(model, device=find_device(device), precision=precision)
+        return _Classification(engine, do_normalize=do_normalize, batch_seconds=batch_seconds)
+    raise ValueError(f"{source}: must recognise or classify, but is a {type(model).__name__}; finetune it.")
+
+
+def _grouped(
+    cuts: Sequence["MonoCut"], answers: Sequence[Answer], by: Group | None
+) -> dict[str, list[Answer]]:
+    """The answers of each group; none where nothing is told apart."""
+    groups: dict[str, list[Answer]] = defaultdict(list)
+    if by is not None:
+        for cut, answer in zip(cuts, answers, strict=True):
+            groups[getattr(cut.supervisions[0], by) or NO_GROUP].append(answer)
+    return groups
