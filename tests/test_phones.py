@@ -30,6 +30,8 @@ from unispeech.phones import (
         ("bɔ̃ʒuʁ", "b ɔ̃ ʒ u ʁ"),
         ("kʼǃaː̃", "kʼ ǃ aː̃"),
         ("ⁿdaⁿda", "ⁿd aⁿ d a"),
+        ("t\u200dʃa", "t\u200dʃ a"),
+        ("ˈʰpaˌʰta", "ʰp a ʰt a"),
         ("k͡pa ɡ͡ba", "k͡p a ɡ͡b a"),
         ("a:g", "aː ɡ"),
         ("ɚ˞ vaɪ̯s", "ɚ˞ v a ɪ̯ s"),

@@ -6,10 +6,12 @@ import sys
 import unicodedata
 from itertools import groupby
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unispeech.audio import normalise_waveform
 from unispeech.errors import CheckpointError
 from unispeech.text import Vocabulary
 from unispeech.tokenizer_files import read_do_normalize
@@ -167,6 +169,8 @@ class TestSegmenting:
         assert vocabulary.segment("ab", language="de") == ["(de)a", "(de)b"]
         assert vocabulary.segment("(en)a (de)a", language="de") == ["(en)a", "(de)a"]
         assert phones("a").segment("a", language="en") == ["a"]
+        composed, decomposed = (unicodedata.normalize(form, "(de)ç") for form in ("NFC", "NFD"))
+        assert phones(composed).segment(decomposed) == [composed]
 
     def test_a_language_that_is_not_there(self):
         vocabulary = Vocabulary.build(["a", "a"], kind="phones", languages=["eng", "deu"])
@@ -210,6 +214,8 @@ class TestCoding:
         assert vocabulary.decode([0, 1, 2, 3, 1]) == ["a", "a"]
         with pytest.raises(ValueError, match="symbols of the vocabulary only, but holds '<'"):
             vocabulary.encode("a <s>")
+        with pytest.raises(ValueError, match="symbols of the vocabulary only, but holds '#'"):
+            phones("a", "#", special=frozenset({2})).encode("a #")
 
     def test_unknown_symbols_are_named(self):
         with pytest.raises(ValueError, match=r"symbols of the vocabulary only, but holds 'b', 'ʘː'\."):
@@ -292,6 +298,10 @@ class TestOurFiles:
         extractor = processor(tmp_path).feature_extractor
         assert (extractor.do_normalize, extractor.return_attention_mask) == (do_normalize, do_normalize)
         assert extractor.sampling_rate == 16_000
+        if do_normalize:
+            waveform = np.sin(np.arange(800, dtype=np.float32)) + 0.1
+            expected = extractor(waveform, sampling_rate=16_000).input_values[0]
+            np.testing.assert_allclose(normalise_waveform(waveform), expected, atol=1e-5)
         assert read_do_normalize(tmp_path) is do_normalize
         for name in ("processor_config", "preprocessor_config"):
             (tmp_path / f"{name}.json").rename(tmp_path / "aside")
