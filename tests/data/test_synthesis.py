@@ -14,6 +14,7 @@ from unispeech.data.cuts import CutFiles
 from unispeech.data.espeak_speakers import choose_speakers
 from unispeech.data.synthesis import synthesise_corpus
 from unispeech.data.synthesis_plan import Size, SynthesisSettings, divide, plan_shard
+from unispeech.data.synthesis_shard import make_shard
 from unispeech.errors import ManifestError
 
 TEXT = """\
@@ -161,6 +162,13 @@ def test_sentences_that_switch_language_are_left_out_and_counted(tmp_path: Path,
         ManifestError, match=r"must have speakable sentences, but has none \(4 times text must"
     ):
         synthesise_corpus([text], tmp_path / "nothing", french, Size(utterances=2))
+
+
+def test_what_is_not_heard_is_left_out_and_counted(tmp_path: Path, has_espeak: None) -> None:
+    (part,) = divide(["...", "Good morning."], settings())
+    shard = make_shard(tmp_path / "shard", plan_shard(part, 0, settings(shard_size=2)), voice="en")
+    assert [cut["supervisions"][0]["text"] for cut in shard.cuts] == ["Good morning."]
+    assert shard.left_out == {"text must be heard, but is not": 1}
 
 
 def test_speed(text: Path, tmp_path: Path) -> None:
