@@ -131,7 +131,8 @@ def test_two_results_of_one_name_are_refused_before_anything_is_done(capsys, tmp
         (["-m", "m"], "AUDIO requires an argument"),
         (["a.wav", "-m", "m", "-f", "jsn"], 'Did you mean "json"?'),
         (["a.wav", "-m", "m", "--presicion", "bf16"], "Did you mean --precision?"),
-        (["a.wav", "-m", "m", "--tempo", "2"], "there is no option --tempo"),
+        (["a.wav", "-m", "m", "--tempo", "2"], "Unknown option: --tempo"),
+        (["a.wav", "--modle", "m", "-m", "m"], "there is no option --modle"),
         (["a.wav", "-m", "./nowhere"], "nowhere: no such model directory"),
     ],
 )
