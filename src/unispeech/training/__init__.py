@@ -1,0 +1,1 @@
+"""From batches to checkpoint: recipes, the loop that every stage shares, and the stages."""

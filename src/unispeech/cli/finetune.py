@@ -1,0 +1,37 @@
+"""`unispeech finetune`: train a recogniser or a classifier on labelled speech."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def finetune(
+    recipe: Path | None = None,
+    /,
+    *,
+    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    settings: Annotated[tuple[str, ...], Parameter(name="--set", negative="")] = (),
+    resume: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Train a recogniser or a classifier as a recipe says.
+
+    The run directory gets the complete recipe, the log, and the models best/ (by the dev data) and last/.
+    SIGINT and SIGTERM save and leave with status 130; --resume goes on from there as if nothing had
+    happened. Several processes: accelerate launch -m unispeech finetune ...
+
+    Examples:
+      unispeech finetune recipes/fsdd-keywords.yaml -o runs/keywords
+      unispeech finetune recipes/finetune-1h.yaml -o runs/sv --set model.init=stage-2 --set data.train=sv
+      unispeech finetune -o runs/keywords --resume
+
+    Args:
+        recipe: The recipe, a YAML file. --resume takes that of the run.
+        output: The run directory.
+        settings: section.key=value, wins over the recipe; repeat it for more.
+        resume: Go on with the run in the directory.
+    """
+    from unispeech.training.finetune import run_finetuning
+
+    outcome = run_finetuning(recipe, output, settings, resume=resume)
+    return 130 if outcome.is_interrupted else 0

@@ -1,0 +1,184 @@
+"""What a run tells while it runs: a line in `log.jsonl`, TensorBoard, and the progress on stderr.
+
+Names are stable; `docs/training.md` explains them. A name with a slash belongs to a group: `loss/ctc`,
+`dev/per`.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+LOG_FILE = "log.jsonl"
+
+
+class Meters:
+    """Weighted sums since the last line of the log; a meter's value is its sum over its weight."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[float, float]] = {}
+
+    def add(self, name: str, total: float, weight: float) -> None:
+        """Add to a meter.
+
+        Args:
+            name: The logged name.
+            total: What is summed.
+            weight: What the sum is divided by in the end: a count, seconds, frames.
+        """
+        before = self._sums.get(name, (0.0, 0.0))
+        self._sums[name] = (before[0] + total, before[1] + weight)
+
+    def state_dict(self) -> dict[str, list[float]]:
+        """The sums as plain values."""
+        return {name: list(pair) for name, pair in self._sums.items()}
+
+    def load_state_dict(self, state: Mapping[str, list[float]]) -> None:
+        """Go on from stored sums."""
+        self._sums = {name: (total, weight) for name, (total, weight) in state.items()}
+
+    def clear(self) -> None:
+        """Start anew."""
+        self._sums.clear()
+
+
+def average(states: list[dict[str, list[float]]]) -> dict[str, float]:
+    """Join the meters of all processes.
+
+    Args:
+        states: `Meters.state_dict()` of every process.
+
+    Returns:
+        Name -> value; meters without weight are left out.
+    """
+    sums: dict[str, list[float]] = {}
+    for state in states:
+        for name, (total, weight) in state.items():
+            pair = sums.setdefault(name, [0.0, 0.0])
+            pair[0] += total
+            pair[1] += weight
+    return {name: total / weight for name, (total, weight) in sums.items() if weight}
+
+
+class Monitor:
+    """Writes the log of a run; made in the main process only, a context manager.
+
+    Args:
+        run: The run directory.
+        update: Updates made before; later lines of an interrupted run are taken out of the log.
+        num_updates: Updates in the whole run.
+        audio_seconds: Audio learned from before.
+    """
+
+    def __init__(self, run: Path, *, update: int, num_updates: int, audio_seconds: float) -> None:
+        self._path = run / LOG_FILE
+        self._first_update, self._num_updates = update, num_updates
+        self._audio_seconds = audio_seconds
+        self._shown: dict[str, float] = {}
+        _drop_lines_behind(self._path, update)
+
+    def __enter__(self) -> Self:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._file = self._path.open("a", encoding="utf-8")
+        self._writer: Any = SummaryWriter(str(self._path.parent), purge_step=self._first_update + 1)
+        self._started = time.monotonic()
+        console = Console(stderr=True)
+        self._console = console
+        self._progress = Progress(
+            TextColumn("{task.completed:.0f}/{task.total:.0f} updates"),
+            BarColumn(),
+            TextColumn("{task.fields[audio]}"),
+            TextColumn("{task.fields[values]}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task(
+            "", total=self._num_updates, completed=self._first_update, audio="", values=""
+        )
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+        self._writer.close()
+        self._file.close()
+
+    def advance(self, update: int, audio_seconds: float) -> None:
+        """Move the progress bar.
+
+        Args:
+            update: Updates made.
+            audio_seconds: Audio learned from in the whole run.
+        """
+        self._audio_seconds = audio_seconds
+        self._progress.update(self._task, completed=update, audio=f"{_spoken(audio_seconds)} of audio")
+
+    def log(self, update: int, values: Mapping[str, float]) -> None:
+        """Write one line.
+
+        Args:
+            update: Updates made.
+            values: Name -> value.
+        """
+        line = {"update": update, "audio_seconds": round(self._audio_seconds, 3), **values}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, update)
+        self._shown |= {
+            name: value for name, value in values.items() if name in _SHOWN or name.startswith("dev/")
+        }
+        text = "  ".join(f"{name} {_short(value)}" for name, value in self._shown.items())
+        self._progress.update(self._task, values=text)
+        if not self._console.is_terminal:
+            done = update - self._first_update
+            left = (time.monotonic() - self._started) / max(done, 1) * (self._num_updates - update)
+            print(
+                f"update {update}/{self._num_updates}  {_spoken(self._audio_seconds)} of audio  {text}  "
+                f"ETA {_spoken(left)}",
+                file=sys.stderr,
+            )
+
+    def say(self, message: str) -> None:
+        """Print a line to stderr, above the progress bar."""
+        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+_SHOWN = ("loss", "lr", "audio_seconds_per_second")
+
+
+def _drop_lines_behind(path: Path, update: int) -> None:
+    """Keep the lines of a log up to an update: the later ones are about to be made again."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["update"] <= update:
+                kept.append(line + "\n")
+        except (ValueError, KeyError):
+            continue  # cut off by the kill
+    beside = path.with_name(path.name + ".new")
+    beside.write_text("".join(kept), encoding="utf-8")
+    os.replace(beside, path)
+
+
+def _spoken(seconds: float) -> str:
+    """Seconds for people: 45 s, 12.3 min, 4.5 h."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _short(value: float) -> str:
+    return f"{value:.4g}"

@@ -1,0 +1,74 @@
+"""The processes of a run: their device, their number format, and the signals that end them."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import torch
+from accelerate import Accelerator, PartialState
+
+
+class Interruption:
+    """Catches SIGINT and SIGTERM while the loop runs; a second one of either ends the process at once."""
+
+    def __init__(self) -> None:
+        self.is_wanted = False
+        self._earlier: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._earlier[number] = signal.signal(number, self._notice)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._earlier.items():
+            signal.signal(number, handler)
+
+    def _notice(self, number: int, frame: FrameType | None) -> None:
+        if self.is_wanted:
+            raise KeyboardInterrupt
+        self.is_wanted = True
+
+
+def make_accelerator(precision: str) -> Accelerator:
+    """The processes, the device and the number format of a run.
+
+    Args:
+        precision: "float32", "bf16", or "auto" for bf16 where the processor multiplies it natively.
+
+    Returns:
+        An accelerator; its own accumulation counter stays at 1, because the loop counts targets itself.
+
+    Raises:
+        ValueError: If bf16 is asked of a GPU that has none.
+    """
+    # accelerate joins the processes of a CPU run only when it is told that it is one.
+    is_cpu = not torch.accelerator.is_available()
+    device = PartialState(cpu=is_cpu).device
+    if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise ValueError("`runtime.precision` must be float32 on this GPU, but is bf16.")
+    use_bf16 = precision == "bf16" or (precision == "auto" and has_bf16(device))
+    return Accelerator(
+        mixed_precision="bf16" if use_bf16 else "no", cpu=is_cpu, gradient_accumulation_steps=1
+    )
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether a device multiplies bf16 matrices natively, so that autocast pays.
+
+    Args:
+        device: Where the model runs.
+
+    Returns:
+        True for GPUs with bf16 and processors with AVX512-BF16 or AMX.
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    if device.type != "cpu":
+        return False
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -1,0 +1,101 @@
+"""Run directories: a new run, or one that is taken up again.
+
+A run directory holds `recipe.yaml` (complete), `log.jsonl`, TensorBoard's events, and the checkpoints `last/`
+and `best/`. It is all that a resumption needs.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from unispeech.training.recipe import FinetuneRecipe, load_recipe
+from unispeech.training.settings import dump_settings, first_difference
+from unispeech.training.state import find_checkpoint
+
+RECIPE_FILE = "recipe.yaml"
+
+CHANGEABLE = ("optim", "schedule", "runtime")
+"""Sections that a resumption may set anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run that is about to start or to go on."""
+
+    directory: Path
+    """Where it writes."""
+    recipe: FinetuneRecipe
+    """What it does."""
+    checkpoint: Path | None
+    """Where it goes on; None starts from the recipe's model."""
+
+
+def open_run(
+    directory: Path,
+    recipe_path: Path | None,
+    overrides: Sequence[str],
+    *,
+    resume: bool,
+    report: Callable[[str], None],
+) -> Run:
+    """Read the recipe of a run and find where it stands; nothing is written.
+
+    Args:
+        directory: The run directory.
+        recipe_path: The recipe. A resumption takes that of the run; one that is given must say the same.
+        overrides: "section.key=value" strings. A resumption takes those of `optim`, `schedule` and `runtime`
+            and goes on with them.
+        resume: Whether to go on with the run that the directory holds.
+        report: Is given a line for every checkpoint that is passed over.
+
+    Returns:
+        The run; without a checkpoint where a run was ended before its first.
+
+    Raises:
+        ValueError: If the directory holds a run and `resume` is False, a resumption is given another
+            recipe, or the recipe is wrong.
+        FileNotFoundError: If there is no recipe, or nothing to resume.
+    """
+    own = directory / RECIPE_FILE
+    if not resume:
+        if recipe_path is None:
+            raise ValueError("`RECIPE` must be given for a new run, but is missing.")
+        if own.exists():
+            raise ValueError(
+                f"{directory}: must not hold a run, but holds one; go on by --resume, or name another."
+            )
+        return Run(directory=directory, recipe=load_recipe(recipe_path, overrides), checkpoint=None)
+    if not own.exists():
+        raise FileNotFoundError(f"{directory}: must hold a run to resume, but has no {RECIPE_FILE}.")
+    for override in overrides:
+        if override.partition(".")[0] not in CHANGEABLE:
+            raise ValueError(
+                f"--set {override}: a resumption may change {', '.join(CHANGEABLE)} only; start a new run "
+                "from its `best` instead."
+            )
+    recipe = load_recipe(own, overrides)
+    if recipe_path is not None:
+        key = first_difference(recipe, load_recipe(recipe_path, overrides))
+        if key:
+            raise ValueError(
+                f"{recipe_path}: `{key}` must be that of {own}, but differs; leave the recipe out."
+            )
+    return Run(directory=directory, recipe=recipe, checkpoint=find_checkpoint(directory, report))
+
+
+def write_recipe(run: Run) -> str:
+    """Make the run directory and write the complete recipe into it.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The recipe as YAML.
+    """
+    text = dump_settings(run.recipe)
+    run.directory.mkdir(parents=True, exist_ok=True)
+    beside = run.directory / f"{RECIPE_FILE}.new"
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, run.directory / RECIPE_FILE)
+    return text

@@ -1,0 +1,194 @@
+"""Checkpoints of a run: what a later process needs to go on as if nothing had happened.
+
+A checkpoint is a Hugging Face model directory with a `training_state/` in it. It is written beside its place
+and renamed, so that a full disk or a kill leaves the earlier one; `files.json`, written last, lists the size
+of every file, so that one that was torn all the same is known as such and passed over.
+
+Random numbers need no place here: every update seeds its own generators from the recipe's seed, the rank and
+the update's number (`seed_update`), so its dropout and masks are the same whenever it is run.
+"""
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from unispeech.errors import CheckpointError
+
+STATE_DIRECTORY = "training_state"
+LAST, BEST = "last", "best"
+_STATE_FILE, _RECIPE_FILE, _LIST_FILE = "state.pt", "recipe.yaml", "files.json"
+_NEW, _OLD = ".new", ".old"
+
+
+@dataclass(kw_only=True)
+class TrainingState:
+    """Where a run stands, in tensors and plain values only."""
+
+    update: int = 0
+    """Updates made."""
+    audio_seconds: float = 0.0
+    """Audio learned from, over all processes, padding not counted."""
+    validated_update: int = 0
+    """Update of the last validation; 0 before the first."""
+    best: float | None = None
+    """Best value of the stage's metric so far; None before the first validation."""
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    """State of the optimiser."""
+    micro_batches: int = 1
+    """Micro-batches of an update, over all processes."""
+    ranks: list[dict[str, Any]] = field(default_factory=list)
+    """Of every process, in order: its position in the data, and its meters since the last line of the log."""
+
+
+def seed_update(seed: int, rank: int, update: int, use: Literal["data", "model"]) -> None:
+    """Set the generators of Python, numpy and torch for one update of one process.
+
+    Args:
+        seed: Seed of the recipe.
+        rank: Number of the process, from 0.
+        update: Number of updates made before this one.
+        use: What the random numbers are for; loading data and the network draw independently.
+    """
+    numbers = np.random.SeedSequence([seed, rank, update, int(use == "model")]).generate_state(3)
+    random.seed(int(numbers[0]))
+    np.random.seed(int(numbers[1]))
+    torch.manual_seed(int(numbers[2]))
+
+
+def save_checkpoint(
+    directory: Path, state: TrainingState, *, save_model: Callable[[Path], None], recipe: str
+) -> None:
+    """Write a checkpoint beside its place, then rename it there.
+
+    Args:
+        directory: Where it belongs; an earlier checkpoint there is replaced once the new one is complete.
+        state: Where the run stands.
+        save_model: Writes the model directory, vocabulary included, into the directory it is given.
+        recipe: The resolved recipe as YAML.
+
+    Raises:
+        OSError: If writing fails, for want of space for instance; what was there before is still there.
+    """
+    new = directory.with_name(directory.name + _NEW)
+    try:
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        save_model(new)
+        inside = new / STATE_DIRECTORY
+        inside.mkdir()
+        torch.save(asdict(state), inside / _STATE_FILE)
+        (inside / _RECIPE_FILE).write_text(recipe, encoding="utf-8")
+        sizes = {str(path.relative_to(new)): path.stat().st_size for path in _files(new)}
+        (inside / _LIST_FILE).write_text(json.dumps(sizes, indent=1), encoding="utf-8")
+        for path in _files(new):
+            _flush(path)
+    except Exception as error:
+        # Not every library that writes here reports a full disk as an OSError.
+        shutil.rmtree(new, ignore_errors=True)
+        kept = (
+            f"the checkpoint that was there is untouched in {directory}"
+            if directory.exists()
+            else "none is there"
+        )
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise OSError(
+            f"{directory}: checkpoint of update {state.update} could not be written ({reason}); {kept}."
+        ) from error
+    _replace_directory(new, directory)
+
+
+def find_checkpoint(run: Path, report: Callable[[str], None]) -> Path | None:
+    """Find the most advanced complete checkpoint of a run.
+
+    A kill between the two renames of a replacement leaves `last.new` and `last.old`, which count too.
+
+    Args:
+        run: The run directory.
+        report: Is given one line for every checkpoint that is passed over.
+
+    Returns:
+        The checkpoint's directory, or None where there is no complete one.
+    """
+    found: list[tuple[int, Path]] = []
+    for name in (LAST, LAST + _NEW, LAST + _OLD, BEST, BEST + _NEW, BEST + _OLD):
+        directory = run / name
+        if not directory.is_dir():
+            continue
+        try:
+            found.append((load_state(directory).update, directory))
+        except CheckpointError as error:
+            report(f"{error} It is passed over.")
+    # `max` keeps the first of equals: `last` before the others.
+    return max(found, key=lambda entry: entry[0])[1] if found else None
+
+
+def load_state(directory: Path) -> TrainingState:
+    """Read the training state of a checkpoint after looking whether the checkpoint is complete.
+
+    Args:
+        directory: The checkpoint.
+
+    Returns:
+        The state, tensors on the CPU.
+
+    Raises:
+        CheckpointError: If a file is missing, shorter than it was written, or unreadable.
+    """
+    inside = directory / STATE_DIRECTORY
+    try:
+        sizes: Mapping[str, int] = json.loads((inside / _LIST_FILE).read_text(encoding="utf-8"))
+        for name, size in sizes.items():
+            if (directory / name).stat().st_size != size:
+                raise ValueError(f"{name} has another size")
+        values = torch.load(inside / _STATE_FILE, map_location="cpu", weights_only=True)
+        return TrainingState(**{part.name: values[part.name] for part in fields(TrainingState)})
+    except FileNotFoundError as error:
+        reason = f"{Path(str(error.filename)).name} is missing"
+    except Exception as error:  # whatever a torn file makes of a reader
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    raise CheckpointError(f"{directory}: checkpoint must be complete, but {reason}.")
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Switch dropout, masks and gradients off, and back on."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def _replace_directory(new: Path, directory: Path) -> None:
+    """Put a complete directory in the place of another; one of the two is there at every moment."""
+    old = directory.with_name(directory.name + _OLD)
+    shutil.rmtree(old, ignore_errors=True)
+    if directory.exists():
+        os.replace(directory, old)
+    os.replace(new, directory)
+    _flush(directory.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _files(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.rglob("*") if path.is_file())
+
+
+def _flush(path: Path) -> None:
+    """Have the system write a file or a directory down before what follows."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,98 @@
+"""`unispeech finetune` as a process: killed, told to stop, taken up again, misused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tone_corpus import write_corpus, write_recipe
+
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+COMMAND = [sys.executable, "-m", "unispeech", "finetune"]
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    train, dev = write_corpus(folder / "train", 16), write_corpus(folder / "dev", 4, seed=1)
+    return write_recipe(
+        folder / "recipe.yaml",
+        train,
+        dev,
+        model={"layerdrop": 0.3},
+        masking={"time_prob": 0.3},
+        data={"num_workers": 1},
+        schedule={"num_updates": 40},
+        runtime={"log_every": 3, "validate_every": 20, "save_every": 5},
+    )
+
+
+def start(*arguments: str | Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, *map(str, arguments)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+    )
+
+
+def finish(*arguments: str | Path) -> tuple[int, str]:
+    process = start(*arguments)
+    output, errors = process.communicate()
+    assert output == ""
+    return process.returncode, errors
+
+
+def log(run: Path) -> list[dict[str, float]]:
+    clocked = ("audio_seconds_per_second", "waiting_fraction")
+    lines = []
+    for line in (run / "log.jsonl").read_text().splitlines():
+        lines.append({key: value for key, value in json.loads(line).items() if key not in clocked})
+    return lines
+
+
+def wait_for_checkpoint(run: Path, process: subprocess.Popen[str]) -> None:
+    while not (run / "last").exists() and process.poll() is None:
+        time.sleep(0.01)
+
+
+def test_killed_stopped_and_resumed_is_as_if_nothing_had_happened(recipe, tmp_path):
+    straight, other = tmp_path / "straight", tmp_path / "other"
+    beside = start(recipe, "-o", straight)
+    process = start(recipe, "-o", other)
+    wait_for_checkpoint(other, process)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+    process = start("-o", other, "--resume")
+    while process.poll() is None and "going on" not in process.stderr.readline():
+        pass
+    process.stderr.readline()
+    process.terminate()
+    process.communicate()
+    assert process.returncode == 130
+
+    status, errors = finish("-o", other, "--resume")
+    assert (status, "going on after update" in errors) == (0, True)
+    beside.communicate()
+    assert beside.returncode == 0
+    assert log(straight) == log(other)
+    weights, resumed = (load_file(run / "last" / "model.safetensors") for run in (straight, other))
+    assert weights.keys() == resumed.keys()
+    assert all(torch.equal(weights[name], resumed[name]) for name in weights)
+
+
+def test_mistakes_are_one_line(recipe, tmp_path):
+    status, errors = finish(recipe, "-o", tmp_path / "run", "--set", "optim.learing_rate=1")
+    assert status == 2
+    told = "unknown key `optim.learing_rate`; did you mean `optim.learning_rate`?"
+    assert errors == f"unispeech: --set optim.learing_rate=1: {told}\n"
