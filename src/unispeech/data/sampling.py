@@ -7,6 +7,7 @@ processes see in one step what one process sees in W.
 
 import bisect
 import itertools
+import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -18,8 +19,6 @@ from lhotse.dataset.sampling.base import SamplingConstraint
 
 from unispeech.errors import ManifestError
 from unispeech.frames import Seconds
-
-_BATCHES_PER_BUCKET = 3
 
 
 @dataclass(kw_only=True)
@@ -137,7 +136,8 @@ class BatchPlan:
                 f"but hold none; {len(self.too_short)} are shorter and {len(self.too_long)} longer."
             )
         if num_buckets is None:
-            num_buckets = int(min(max(self.duration / batch_seconds / _BATCHES_PER_BUCKET, 1), 30))
+            # Every bucket costs half a batch at the end of an epoch, and saves padding in all others.
+            num_buckets = min(1 + int(2 * math.sqrt(self.duration / batch_seconds)), 30)
         self._constraint = PaddedConstraint(
             bounds=bucket_bounds(durations, num_buckets),
             batch_seconds=batch_seconds,

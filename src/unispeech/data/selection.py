@@ -111,10 +111,8 @@ class Selection:
             values = self._values[name]
             for condition in conditions:
                 if condition.value not in values:
-                    offered = (
-                        f"be one of {', '.join(sorted(values))}" if len(values) <= 12 else "be a value of it"
-                    )
+                    offered = f" ({', '.join(sorted(values))})" if len(values) <= 12 else ""
                     raise ValueError(
-                        f"`where` for {name!r} must {offered}, but is {condition.value!r}"
-                        f"{nearest(condition.value, values)}."
+                        f"`where` must name a value that {name!r} has in {source}{offered}, "
+                        f"but names {condition.value!r}{nearest(condition.value, values)}."
                     )

@@ -79,13 +79,14 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     Raises:
         ManifestError: If a line is not UTF-8.
     """
-    number = 0
-    try:
-        # newline="\n": a carriage return inside a transcript must not shift the line numbers.
-        with path.open(encoding="utf-8-sig", newline="\n") as file:
-            for number, line in enumerate(file, start=1):
-                yield number, line.rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise ManifestError(
-            f"{path}:{number + 1}: text must be UTF-8, but is not ({error.reason})."
-        ) from None
+    # Lines are decoded one by one, so that a wrong byte has a line number, and they end at line feeds only:
+    # a carriage return inside a transcript must not shift the numbers.
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise ManifestError(
+                    f"{path}:{number}: text must be UTF-8, but is not ({error.reason})."
+                ) from None
+            yield number, text.rstrip("\r\n")
