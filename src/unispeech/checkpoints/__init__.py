@@ -1,0 +1,1 @@
+"""Checkpoints: Hugging Face directories, and the original's fairseq files turned into them."""

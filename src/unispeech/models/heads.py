@@ -13,11 +13,12 @@ from transformers.modeling_outputs import CausalLMOutput, SequenceClassifierOutp
 
 from unispeech.configuration import UniSpeechConfig
 from unispeech.frames import lengths_to_is_padding
+from unispeech.models.adapters import LanguageAdapters
 from unispeech.models.base import UniSpeechModel, UniSpeechPreTrainedModel, freeze
 from unispeech.objectives import CTCLoss, ctc_loss, ctc_targets
 
 
-class UniSpeechForCTC(UniSpeechPreTrainedModel):
+class UniSpeechForCTC(LanguageAdapters):
     """Recogniser: context -> dropout -> one score per symbol and frame.
 
     Args:
