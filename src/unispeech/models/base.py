@@ -235,7 +235,7 @@ class UniSpeechModel(UniSpeechPreTrainedModel):
             ValueError: If a shape does not fit, or a mask is given to a model without a mask embedding.
             TypeError: If `input_values` is not a float tensor.
         """
-        _check_waveforms(input_values, attention_mask)
+        check_waveforms(input_values, attention_mask)
         latents, frame_lengths = self.encode_features(input_values, attention_mask)
         penalty = latents.float().square().mean() if self.config.feature_penalty_weight > 0 else None
         hidden, latents = self.feature_projection(latents.transpose(1, 2))  # (B, C, T) -> (B, T, C)
@@ -375,8 +375,17 @@ class UniSpeechModel(UniSpeechPreTrainedModel):
         return receptive_field(self.config.conv_kernel, self.config.conv_stride)
 
 
-def _check_waveforms(input_values: Tensor, attention_mask: Tensor | None) -> None:
-    """Refuse what is no batch of waveforms, and a mask that is not its shape."""
+def check_waveforms(input_values: Tensor, attention_mask: Tensor | None) -> None:
+    """Refuse what is no batch of waveforms, and a mask that is not its shape.
+
+    Args:
+        input_values: What should be (B, S) floats.
+        attention_mask: What should be (B, S), or None.
+
+    Raises:
+        ValueError: If a shape does not fit.
+        TypeError: If `input_values` is not a float tensor.
+    """
     if not isinstance(input_values, Tensor) or not input_values.is_floating_point():
         kind = input_values.dtype if isinstance(input_values, Tensor) else type(input_values).__name__
         raise TypeError(

@@ -14,7 +14,7 @@ from transformers.utils import ModelOutput
 from unispeech.configuration import UniSpeechConfig
 from unispeech.frames import lengths_to_is_padding
 from unispeech.masking import NO_NEGATIVE, sample_negatives
-from unispeech.models.base import UniSpeechModel, UniSpeechPreTrainedModel, freeze
+from unispeech.models.base import UniSpeechModel, UniSpeechPreTrainedModel, check_waveforms, freeze
 from unispeech.models.heads import warn_of_infeasible_targets
 from unispeech.models.quantizer import GumbelVectorQuantizer, Quantized
 from unispeech.objectives import (
@@ -166,6 +166,7 @@ class UniSpeechForPreTraining(UniSpeechPreTrainedModel):
             ValueError: If labels lie outside [0, N), negatives cross into another utterance or a shape does
                 not fit.
         """
+        check_waveforms(input_values, attention_mask)
         if labels is not None:
             labels = ctc_targets(
                 labels, num_classes=self.config.num_ctc_classes, blank=self.config.pad_token_id

@@ -1,0 +1,130 @@
+"""The feature encoder: group norm from the waveform, padding, gradients that are scaled or stopped."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import tiny
+from unispeech.frames import num_frames
+from unispeech.models.features import FeatureConvLayer, FeatureEncoder, FeatureProjection, WaveformGroupNorm
+
+KERNELS, STRIDES = (10, 3, 2), (5, 2, 2)
+
+
+def encoder(norm, **settings):
+    torch.manual_seed(0)
+    made = FeatureEncoder((8, 8, 6), KERNELS, STRIDES, norm=norm, bias=True, activation="gelu", **settings)
+    tiny.shake(made)
+    return made
+
+
+def first_layer(norm="group", bias=True):
+    torch.manual_seed(0)
+    layer = FeatureConvLayer(1, 8, 10, 5, norm=norm, bias=bias, activation="gelu")
+    tiny.shake(layer)
+    return layer
+
+
+@pytest.mark.parametrize("offset", [0.0, 5.0])
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e3])
+def test_group_norm_is_torch_s(offset, scale):
+    layer = first_layer()
+    x = ((torch.randn(3, 1, 500) + offset) * scale).double()
+    expected = F.gelu(
+        F.group_norm(
+            layer.conv.double()(x), 8, layer.layer_norm.weight.double(), layer.layer_norm.bias.double(), 1e-5
+        )
+    )
+    found = first_layer()(x.float())
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5 if offset == 0 else 1e-4)
+
+
+def test_group_norm_gradients_are_torch_s():
+    layer, plain = first_layer(), first_layer()
+    x = torch.randn(2, 1, 300)
+    a = layer(x)
+    b = F.gelu(F.group_norm(plain.conv(x), 8, plain.layer_norm.weight, plain.layer_norm.bias, 1e-5))
+    weights = torch.randn_like(a)
+    (a * weights).sum().backward()
+    (b * weights).sum().backward()
+    for name in ("conv.weight", "layer_norm.weight", "layer_norm.bias"):
+        torch.testing.assert_close(
+            layer.get_parameter(name).grad, plain.get_parameter(name).grad, rtol=1e-4, atol=1e-3
+        )
+
+
+def test_silence_gives_the_shift():
+    layer = first_layer()
+    found = layer(torch.zeros(1, 1, 200))
+    torch.testing.assert_close(found, F.gelu(layer.layer_norm.bias)[None, :, None].expand_as(found))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(35, 300), min_size=1, max_size=4), st.sampled_from(["group", "layer"]))
+def test_a_batch_gives_what_singles_give(lengths, norm):
+    model = encoder(norm)
+    x, mask = tiny.waveforms(*lengths)
+    together = model(x * mask, torch.tensor(lengths))
+    for row, length in enumerate(lengths):
+        alone = model(x[row : row + 1, :length])
+        assert alone.shape[-1] == num_frames(length, KERNELS, STRIDES)
+        torch.testing.assert_close(together[row, :, : alone.shape[-1]], alone[0], rtol=0, atol=1e-5)
+
+
+def test_a_row_without_frames_stays_finite():
+    model = encoder("group")
+    x, _ = tiny.waveforms(200, 200)
+    result = model(x, torch.tensor([200, 0]))
+    assert result.isfinite().all()
+    result[0].sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("norm", tiny.NORMS)
+def test_gradient_multiplier(norm):
+    x, _ = tiny.waveforms(300)
+    gradients = {}
+    for factor in (1.0, 0.1):
+        model = encoder(norm, grad_mult=factor)
+        model(x).square().sum().backward()
+        gradients[factor] = model.conv_layers[1].conv.weight.grad
+    torch.testing.assert_close(gradients[0.1], 0.1 * gradients[1.0])
+    assert encoder(norm, grad_mult=0.0)(x).grad_fn is None
+
+
+@pytest.mark.parametrize("norm", tiny.NORMS)
+def test_checkpointing_changes_no_gradient(norm):
+    x, _ = tiny.waveforms(300, 250)
+    gradients = []
+    for checkpointing in (False, True):
+        model = encoder(norm).train()
+        model.gradient_checkpointing = checkpointing
+        model(x, torch.tensor([300, 250])).square().sum().backward()
+        gradients.append([p.grad for p in model.parameters() if p.grad is not None])
+    assert len(gradients[0]) == len(gradients[1]) > 5
+    for a, b in zip(*gradients, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_freezing():
+    model = encoder("layer")
+    model._freeze_parameters()
+    assert model(torch.randn(1, 300)).grad_fn is None
+
+
+def test_norms_by_position():
+    layers = encoder("group").conv_layers
+    assert isinstance(layers[0].layer_norm, WaveformGroupNorm)
+    assert all(layer.layer_norm is None for layer in list(layers)[1:])
+    assert all(isinstance(layer.layer_norm, nn.LayerNorm) for layer in encoder("layer").conv_layers)
+
+
+def test_projection():
+    projection = FeatureProjection(6, 10, eps=1e-5, dropout=0.0)
+    latents = torch.randn(2, 5, 6)
+    hidden, normalised = projection(latents)
+    torch.testing.assert_close(normalised, F.layer_norm(latents, (6,)))
+    torch.testing.assert_close(hidden, projection.projection(normalised))
