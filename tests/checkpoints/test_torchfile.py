@@ -39,6 +39,7 @@ def save(path: Path, content: object, legacy: bool) -> Path:
 def test_tensors_equal_those_of_torch(tmp_path, legacy, dtype):
     values = torch.arange(12).reshape(3, 4).to(dtype)
     content = {"plain": values, "view": values.T[1:], "empty": values[:0], "scalar": values[1, 1]}
+    content["nothing"] = torch.empty(0, 3, dtype=dtype)
     content["parameter"] = torch.nn.Parameter(torch.ones(2)) if dtype is torch.float32 else values
     path = save(tmp_path / "x.pt", content, legacy)
     with TorchFile(path) as file:

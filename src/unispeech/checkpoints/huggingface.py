@@ -248,8 +248,6 @@ def _check_directory(source: str | Path, subfolder: str) -> None:
         if not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", str(source)):
             raise FileNotFoundError(f"{path}: no such model directory.")
         return
-    if (path / "adapter_config.json").is_file():  # a PEFT adapter, which names its base model
-        return
     if not (path / "config.json").is_file():
         raise CheckpointError(f"{path}: must hold a model, but has no config.json.")
     if not any(any(path.glob(pattern)) for pattern in _WEIGHTS):
