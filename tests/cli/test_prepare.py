@@ -121,6 +121,13 @@ def test_a_broken_recording_sets_the_exit_status(corpus, tmp_path, capsys):
     )
 
 
+def test_stated_durations_are_compared(corpus, tmp_path, capsys):
+    rows = [{"audio": "anna/1.wav", "phones": "a", "duration": 2.5}, {"audio": "anna/2.wav", "phones": "a"}]
+    (corpus / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    status, _, printed = run(capsys, corpus / "manifest.jsonl", "-o", tmp_path / "out")
+    assert status == 0 and "1 stated durations are off by more than 0.1 s" in printed
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -132,8 +132,7 @@ class CutBatches(Dataset[dict[str, Any]]):
             raise ValueError(f"cut must have {name}, but has none; prepare the corpus with the same units.")
         if self._vocabulary is not None:
             return self._vocabulary.encode(target, language=cut.supervisions[0].language)
-        if self._label2id is None:
-            return []
+        assert self._label2id is not None
         if target not in self._label2id:
             raise ValueError(
                 f"label must be one of the classes, but is {target!r}{nearest(target, self._label2id)}."
