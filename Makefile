@@ -4,14 +4,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# One thread for each test process: two processes with two threads each would wait for one another.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: demo test lint types install clean
+.PHONY: demo test test-slow lint types install clean
 
 demo: $(VENV)/demo-installed
 	$(BIN)/python examples/demo.py
 
-test: $(VENV)/dev-installed lint types
-	$(BIN)/python -m pytest -m "not slow"
+test: lint types
+	$(PYTEST) -m "not slow"
+
+# Minutes each: exports of every class, compiled engines, a whole manifest.
+test-slow: $(VENV)/dev-installed
+	$(PYTEST) -m slow
 
 lint: $(VENV)/dev-installed
 	$(BIN)/ruff format --check .

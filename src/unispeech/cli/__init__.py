@@ -58,6 +58,17 @@ def help_of(verb: str) -> str:
     return re.sub(r"(?<=\S)\n(?=\S)", " ", text).strip()
 
 
+def is_users_error(error: Exception) -> bool:
+    """Whether an error tells the user what to mend, in one line, rather than us.
+
+    Args:
+        error: What a verb raised.
+    """
+    # A configuration out of its range is no ValueError: told by name, since importing it takes half a second.
+    is_configuration = type(error).__name__.startswith("StrictDataclass")
+    return is_configuration or isinstance(error, (ValueError, TypeError, OSError, ImportError))
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one verb and leave with its exit status.
 
@@ -78,9 +89,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        if debug:
+    except Exception as error:
+        if debug or not is_users_error(error):
             raise
-        print(f"unispeech: {error}", file=sys.stderr)
+        print(f"unispeech: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     sys.exit(status if isinstance(status, int) else 0)
