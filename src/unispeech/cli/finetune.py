@@ -18,7 +18,7 @@ def finetune(
 
     The run directory gets the complete recipe, the log, and the models best/ (by the dev data) and last/.
     SIGINT and SIGTERM save and leave with status 130; --resume goes on from there as if nothing had
-    happened. Several processes: accelerate launch -m unispeech finetune ...
+    happened. Several processes: torchrun --nproc-per-node 2 -m unispeech finetune ...
 
     Examples:
       unispeech finetune recipes/fsdd-keywords.yaml -o runs/keywords

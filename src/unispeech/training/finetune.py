@@ -21,7 +21,7 @@ from unispeech.training.recipe import DataSettings, FinetuneRecipe
 from unispeech.training.recognition import CTCStage
 from unispeech.training.run import Run, open_run, write_recipe
 from unispeech.training.starting_model import make_classifier, make_recogniser
-from unispeech.training.state import TrainingState, load_state, seed_update
+from unispeech.training.state import BEST, TrainingState, load_state, seed_update
 
 Report = Callable[[str], None]
 
@@ -96,6 +96,10 @@ def run_finetuning(
     outcome = loop.run()
     if train_batches.num_unreadable:
         report(f"{len(train_batches.unreadable)} utterances were left out because they cannot be read")
+    if outcome.best is not None:
+        report(f"{directory / BEST}: {loop.stage.metric} {outcome.best:.4f}")
+    if outcome.is_interrupted:
+        report(f"{directory}: stopped after update {outcome.update}; --resume goes on")
     return outcome
 
 

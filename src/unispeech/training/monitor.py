@@ -1,7 +1,12 @@
 """What a run tells while it runs: a line in `log.jsonl`, TensorBoard, and the progress on stderr.
 
-Names are stable; `docs/training.md` explains them. A name with a slash belongs to a group: `loss/ctc`,
-`dev/per`.
+Names are stable. Every line has `update` and `audio_seconds` (learned from so far). Training lines average
+over the updates since the last one: `loss` (what is minimised, per target), `loss/ctc` (nats per symbol),
+`loss/frame` (nats per frame), `frame_accuracy`, `accuracy`, `blank_ratio` (share of frames whose best symbol
+is the blank), `infeasible_fraction` (share of utterances with more symbols than frames), `grad_norm` (before
+it is shortened), `lr`, `audio_seconds_per_second`, `waiting_fraction` (share of the time spent on waiting for
+batches) and `padding_fraction`. Validation lines have `dev/per`, `dev/wer`, `dev/cer`, `dev/accuracy`,
+`dev/loss`, `dev/loss/ctc` and `dev/blank_ratio`, as far as the stage has them.
 """
 
 import json

@@ -85,7 +85,9 @@ def save_checkpoint(
         save_model(new)
         inside = new / STATE_DIRECTORY
         inside.mkdir()
-        torch.save(asdict(state), inside / _STATE_FILE)
+        # Through a file of Python's, whose errors say why: torch's own writer hides that a disk is full.
+        with (inside / _STATE_FILE).open("wb") as file:
+            torch.save(asdict(state), file)
         (inside / _RECIPE_FILE).write_text(recipe, encoding="utf-8")
         sizes = {str(path.relative_to(new)): path.stat().st_size for path in _files(new)}
         (inside / _LIST_FILE).write_text(json.dumps(sizes, indent=1), encoding="utf-8")
@@ -99,9 +101,9 @@ def save_checkpoint(
             if directory.exists()
             else "none is there"
         )
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise OSError(
-            f"{directory}: checkpoint of update {state.update} could not be written ({reason}); {kept}."
+            f"{directory}: checkpoint of update {state.update} could not be written ({_reason(error)}); "
+            f"{kept}."
         ) from error
     _replace_directory(new, directory)
 
@@ -168,6 +170,16 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
             yield
     finally:
         model.train(was_training)
+
+
+def _reason(error: BaseException) -> str:
+    """What the system said, also where a library raised an error of its own on top."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.strerror:
+            return inner.strerror
+        inner = inner.__cause__ or inner.__context__
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _replace_directory(new: Path, directory: Path) -> None:
