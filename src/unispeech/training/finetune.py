@@ -96,10 +96,7 @@ def run_finetuning(
     outcome = loop.run()
     if train_batches.num_unreadable:
         report(f"{len(train_batches.unreadable)} utterances were left out because they cannot be read")
-    if outcome.best is not None:
-        report(f"{directory / BEST}: {loop.stage.metric} {outcome.best:.4f}")
-    if outcome.is_interrupted:
-        report(f"{directory}: stopped after update {outcome.update}; --resume goes on")
+    _report_outcome(directory, loop.stage.metric, outcome, report)
     return outcome
 
 
@@ -283,6 +280,14 @@ def _report_data(
             report(f"{name}: {plan.num_utterances} utterances, {plan.duration / 60:.1f} min")
     if dev_batches is None:
         report("dev: no data, so there will be no validation and no best/")
+
+
+def _report_outcome(directory: Path, metric: str, outcome: Outcome, report: Report) -> None:
+    """Say what came out."""
+    if outcome.best is not None:
+        report(f"{directory / BEST}: {metric} {outcome.best:.4f}")
+    if outcome.is_interrupted:
+        report(f"{directory}: stopped after update {outcome.update}; --resume goes on")
 
 
 def _reporter() -> Report:

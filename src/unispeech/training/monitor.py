@@ -97,12 +97,13 @@ class Monitor:
         console = Console(stderr=True)
         self._console = console
         self._progress = Progress(
-            TextColumn("{task.completed:.0f}/{task.total:.0f} updates"),
-            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            BarColumn(bar_width=None),
             TextColumn("{task.fields[audio]}"),
             TextColumn("{task.fields[values]}"),
             TimeRemainingColumn(elapsed_when_finished=True),
             console=console,
+            expand=True,
             disable=not console.is_terminal,
         )
         self._task = self._progress.add_task(
@@ -126,7 +127,7 @@ class Monitor:
             audio_seconds: Audio learned from in the whole run.
         """
         self._audio_seconds = audio_seconds
-        self._progress.update(self._task, completed=update, audio=f"{_spoken(audio_seconds)} of audio")
+        self._progress.update(self._task, completed=update, audio=f"{_spoken(audio_seconds)} heard")
 
     def log(self, update: int, values: Mapping[str, float]) -> None:
         """Write one line.
@@ -143,9 +144,9 @@ class Monitor:
         self._shown |= {
             name: value for name, value in values.items() if name in _SHOWN or name.startswith("dev/")
         }
-        text = "  ".join(f"{name} {_short(value)}" for name, value in self._shown.items())
-        self._progress.update(self._task, values=text)
+        self._progress.update(self._task, values=self._brief())
         if not self._console.is_terminal:
+            text = "  ".join(f"{name} {value:.4g}" for name, value in self._shown.items())
             done = update - self._first_update
             left = (time.monotonic() - self._started) / max(done, 1) * (self._num_updates - update)
             print(
@@ -154,9 +155,13 @@ class Monitor:
                 file=sys.stderr,
             )
 
-    def say(self, message: str) -> None:
-        """Print a line to stderr, above the progress bar."""
-        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+    def _brief(self) -> str:
+        """What fits beside a progress bar: speed, loss and the first validated value."""
+        parts = [f"{self._shown.get('audio_seconds_per_second', 0.0):.0f} s/s"]
+        parts += [f"loss {self._shown['loss']:.3g}"] if "loss" in self._shown else []
+        judged = next((name for name in self._shown if name.startswith("dev/")), None)
+        parts += [f"{judged} {self._shown[judged]:.3g}"] if judged else []
+        return " ".join(parts)
 
 
 _SHOWN = ("loss", "lr", "audio_seconds_per_second")
@@ -183,7 +188,3 @@ def _spoken(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def _short(value: float) -> str:
-    return f"{value:.4g}"
