@@ -2,7 +2,7 @@
 
 
 class ManifestError(ValueError):
-    """A corpus, a manifest or an audio file cannot be used. The message starts with `path:` or `path:line:`."""
+    """A corpus, a manifest or an audio file cannot be used; messages start with `path:` or `path:line:`."""
 
 
 class CheckpointError(ValueError):

@@ -13,10 +13,11 @@ from transformers import Wav2Vec2Processor
 from unispeech.checkpoints import fairseq_settings
 from unispeech.checkpoints.fairseq import convert_fairseq, read_dictionary, read_fairseq
 from unispeech.checkpoints.fairseq_settings import parse_conv_layers
-from unispeech.checkpoints.huggingface import load_model, takes_normalized
+from unispeech.checkpoints.huggingface import load_model
 from unispeech.errors import CheckpointError
 from unispeech.models import UniSpeechForCTC, UniSpeechForPreTraining
 from unispeech.text import Vocabulary
+from unispeech.tokenizer_files import read_do_normalize
 
 CONTAINERS = pytest.mark.parametrize("container", ["args", "cfg", "omegaconf"])
 
@@ -149,7 +150,7 @@ def test_a_converted_directory_serves_transformers_too(tmp_path, vocab):
         assert torch.equal(load_model(tmp_path / "out")(waveforms).logits, expected)
         stock = StockForCTC.from_pretrained(tmp_path / "out")(waveforms).logits
     assert torch.allclose(stock, expected, atol=1e-5)
-    assert takes_normalized(tmp_path / "out")
+    assert read_do_normalize(tmp_path / "out")
     vocabulary = Vocabulary.load(tmp_path / "out")
     assert vocabulary == converted.vocabulary
     assert vocabulary.symbols == ("a", "b", "|", "t", "s", "<pad>", "<s>", "</s>", "<unk>")
@@ -163,7 +164,7 @@ def test_a_converted_directory_serves_transformers_too(tmp_path, vocab):
 def test_normalisation_is_what_the_file_says(tmp_path):
     files.save_fairseq(tmp_path / "x.pt", "labelled", "args", normalize=False)
     convert_fairseq(tmp_path / "x.pt", tmp_path / "out")
-    assert not takes_normalized(tmp_path / "out")
+    assert not read_do_normalize(tmp_path / "out")
     files.save_fairseq(tmp_path / "x.pt", "labelled", "args", normalize=None)
     assert "does not say whether waveforms were normalised" in read_fairseq(tmp_path / "x.pt").notes[0]
 

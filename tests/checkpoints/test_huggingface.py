@@ -14,11 +14,12 @@ from safetensors.torch import load_file, save_file
 
 import unispeech.models
 from unispeech.checkpoints import huggingface
-from unispeech.checkpoints.huggingface import describe_mismatch, load_model, save_model, takes_normalized
+from unispeech.checkpoints.huggingface import describe_mismatch, load_model, save_model
 from unispeech.configuration import UniSpeechConfig
 from unispeech.errors import CheckpointError
 from unispeech.models import UniSpeechForCTC, UniSpeechForPreTraining, UniSpeechModel
 from unispeech.text import Vocabulary
+from unispeech.tokenizer_files import read_do_normalize
 
 CLASSES = (
     "UniSpeechModel",
@@ -349,7 +350,7 @@ class TestSave:
     def test_with_a_vocabulary(self, tmp_path):
         save_model(make(), tmp_path / "a" / "m", VOCABULARY, do_normalize=False)
         assert Vocabulary.load(tmp_path / "a" / "m") == VOCABULARY
-        assert not takes_normalized(tmp_path / "a" / "m")
+        assert not read_do_normalize(tmp_path / "a" / "m")
         assert (
             transformers.Wav2Vec2Processor.from_pretrained(tmp_path / "a" / "m").tokenizer.pad_token_id == 0
         )
@@ -374,10 +375,10 @@ class TestSave:
         assert (tmp_path / "m" / "more" / "x").read_text() == "x"
         assert not (tmp_path / "m" / "pytorch_model.bin").exists()
         assert Vocabulary.load(tmp_path / "m") == VOCABULARY
-        assert not takes_normalized(tmp_path / "m")
+        assert not read_do_normalize(tmp_path / "m")
         assert torch.equal(answer(load_model(tmp_path / "m")), answer(model))
         save_model(model, tmp_path / "m", do_normalize=True)
-        assert takes_normalized(tmp_path / "m")
+        assert read_do_normalize(tmp_path / "m")
         assert not (tmp_path / "m" / "processor_config.json").exists()
         assert os.listdir(tmp_path) == ["m"]
 
@@ -461,29 +462,6 @@ class TestSave:
         save_model(make(), tmp_path / "link")
         assert (tmp_path / "link").is_symlink()
         assert (tmp_path / "real" / "config.json").is_file()
-
-
-class TestTakesNormalized:
-    """preprocessor_config.json of old, processor_config.json of late."""
-
-    def test_without_either(self, tmp_path):
-        assert takes_normalized(tmp_path)
-
-    @pytest.mark.parametrize(
-        ("name", "text"),
-        [
-            ("preprocessor_config.json", '{"do_normalize": false}'),
-            ("processor_config.json", '{"feature_extractor": {"do_normalize": false}}'),
-        ],
-    )
-    def test_with_one(self, tmp_path, name, text):
-        (tmp_path / name).write_text(text)
-        assert not takes_normalized(tmp_path)
-
-    def test_broken(self, tmp_path):
-        (tmp_path / "preprocessor_config.json").write_text("{")
-        with pytest.raises(CheckpointError, match=r"preprocessor_config.json: must be JSON"):
-            takes_normalized(tmp_path)
 
 
 def test_pre_training_is_loaded_with_its_head(tmp_path):

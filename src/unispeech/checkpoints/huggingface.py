@@ -4,7 +4,6 @@ Reading the files (safetensors, shards, `.bin` without arbitrary unpickling, wei
 is transformers' work; what is missing, unexpected or of another shape becomes one line here.
 """
 
-import json
 import logging
 import os
 import pickle
@@ -32,6 +31,7 @@ from unispeech.models import (
 from unispeech.models.adapters import check_vocabulary
 from unispeech.phones import nearest
 from unispeech.text import Vocabulary
+from unispeech.tokenizer_files import read_do_normalize
 
 logger = logging.getLogger(__name__)
 
@@ -212,30 +212,6 @@ def save_model(
         _remove(fresh)
 
 
-def takes_normalized(directory: str | Path) -> bool:
-    """Whether a model takes waveforms of zero mean and unit variance.
-
-    Args:
-        directory: A model directory.
-
-    Returns:
-        What `preprocessor_config.json` or `processor_config.json` says; True where neither is there, as
-        transformers assumes.
-
-    Raises:
-        CheckpointError: If one of them is no JSON.
-    """
-    for name in _PREPROCESSORS:
-        path = Path(directory) / name
-        if path.is_file():
-            try:
-                content = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise CheckpointError(f"{path}: must be JSON, but cannot be read ({error}).") from error
-            return bool(content.get("feature_extractor", content).get("do_normalize", True))
-    return True
-
-
 def _check_directory(source: str | Path, subfolder: str) -> None:
     """Refuse a local path that is no model directory; what is no path at all is taken for a Hub id."""
     path = Path(source) / subfolder
@@ -299,7 +275,7 @@ def _save_preprocessing(
     fresh: Path, target: Path, vocabulary: Vocabulary | None, do_normalize: bool | None
 ) -> None:
     """Write the vocabulary and how waveforms are prepared; older files stand where none is new."""
-    normalizes = takes_normalized(target) if do_normalize is None else do_normalize
+    normalizes = read_do_normalize(target) if do_normalize is None else do_normalize
     if vocabulary is not None:
         vocabulary.save(fresh, do_normalize=normalizes)
     elif do_normalize is not None or not any((target / name).is_file() for name in _PREPROCESSORS):

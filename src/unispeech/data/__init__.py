@@ -1,0 +1,1 @@
+"""From corpora to batches: readers, checks, cuts, samplers, synthetic speech, phones from text."""

@@ -8,12 +8,13 @@ from typing import Any
 
 from rich.console import Console
 
-from unispeech.checkpoints.huggingface import load_model, save_model, takes_normalized
+from unispeech.checkpoints.huggingface import load_model, save_model
 from unispeech.data.batches import BatchLoader, make_loader
 from unispeech.data.cuts import CutFiles
 from unispeech.errors import ManifestError
 from unispeech.models import UniSpeechForCTC, UniSpeechForSequenceClassification
 from unispeech.text import Vocabulary
+from unispeech.tokenizer_files import read_do_normalize
 from unispeech.training.classification import ClassificationStage
 from unispeech.training.loop import Outcome, TrainingLoop
 from unispeech.training.processes import make_accelerator
@@ -165,7 +166,7 @@ def _new_learner(recipe: FinetuneRecipe, report: Report) -> Learner:
     model, data = recipe.model, recipe.data
     do_normalize = data.normalize
     if do_normalize is None:
-        do_normalize = takes_normalized(model.init) if model.init else True
+        do_normalize = read_do_normalize(Path(model.init)) if model.init else True
     if recipe.objective.task == "classification":
         label2id = build_labels(data)
         classifier = make_classifier(model, recipe.masking, label2id, report)
@@ -178,7 +179,7 @@ def _new_learner(recipe: FinetuneRecipe, report: Report) -> Learner:
 def _resumed_learner(run: Run) -> Learner:
     """The model of a checkpoint."""
     assert run.checkpoint is not None
-    do_normalize = takes_normalized(run.checkpoint)
+    do_normalize = read_do_normalize(run.checkpoint)
     if run.recipe.objective.task == "classification":
         classifier = load_model(run.checkpoint, head="classification")
         assert isinstance(classifier, UniSpeechForSequenceClassification)

@@ -32,6 +32,9 @@ def frozen_prefixes(model: UniSpeechPreTrainedModel, optim: OptimSettings, updat
         prefixes.append(f"{base}feature_extractor.conv_layers.0.conv.bias")
     if config.mask_time_prob == 0 or not config.apply_spec_augment:
         prefixes.append(f"{base}masked_spec_embed")
+    if config.do_stable_layer_norm and config.use_weighted_layer_sum:
+        # The weighted sum is one of states, which stand before the last norm.
+        prefixes.append(f"{base}encoder.layer_norm")
     return tuple(prefixes)
 
 
