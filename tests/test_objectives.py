@@ -123,7 +123,7 @@ def test_least_frames(target):
 def test_targets_are_moved_to_the_left():
     labels = torch.tensor([[-100, 3, 0, 3, -100], [0, 0, -100, 0, 1]])
     expected = [[3, 3, -100, -100, -100], [1, -100, -100, -100, -100]]
-    assert ctc_targets(labels, num_classes=4, blank=0).tolist() == expected
+    assert ctc_targets(labels, num_utterances=len(labels), num_classes=4, blank=0).tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_targets_are_moved_to_the_left():
 )
 def test_labels_that_are_none(labels, blank, message):
     with pytest.raises(ValueError, match=message):
-        ctc_targets(labels, num_classes=4, blank=blank)
+        ctc_targets(labels, num_utterances=len(labels), num_classes=4, blank=blank)
 
 
 def contrastive_case(rows=3, frames=8, width=6, seed=0, double=False):

@@ -59,13 +59,14 @@ def _wide(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def ctc_targets(labels: Tensor, *, num_classes: int, blank: int | None) -> Tensor:
+def ctc_targets(labels: Tensor, *, num_utterances: int, num_classes: int, blank: int | None) -> Tensor:
     """Check a label tensor and move each row's symbols to the left.
 
     `IGNORED_LABEL` and the blank are dropped wherever they stand, as transformers 5.23 does.
 
     Args:
         labels: (B, L) integers.
+        num_utterances: B, the rows that there must be.
         num_classes: N, the width of the CTC head.
         blank: Index of the blank, in [0, N).
 
@@ -79,6 +80,10 @@ def ctc_targets(labels: Tensor, *, num_classes: int, blank: int | None) -> Tenso
         raise ValueError(
             f"`labels` must be integers of shape (B, L), but have shape {tuple(labels.shape)} "
             f"and type {labels.dtype}."
+        )
+    if len(labels) != num_utterances:
+        raise ValueError(
+            f"`labels` must have a row for each of the {num_utterances} utterances, but have {len(labels)}."
         )
     if blank is None or not 0 <= blank < num_classes:
         raise ValueError(

@@ -33,3 +33,10 @@ def test_ignored_labels_and_blanks_are_dropped_wherever_they_stand():
     plain = model(x, labels=torch.tensor([[3, 4, 5]])).loss
     mixed = model(x, labels=torch.tensor([[-100, 3, 0, 4, -100, 5, 0]])).loss
     torch.testing.assert_close(mixed, plain)
+
+
+@pytest.mark.parametrize("model_class", [UniSpeechForCTC, UniSpeechForPreTraining])
+def test_transcripts_of_another_batch_are_refused(model_class):
+    model = tiny.build(model_class)
+    with pytest.raises(ValueError, match="`labels` must have a row for each of the 2 utterances, but have 1"):
+        model(tiny.waveforms(6000, 6000)[0], labels=torch.tensor([[1, 2]]))

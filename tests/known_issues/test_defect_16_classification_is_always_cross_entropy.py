@@ -56,3 +56,19 @@ def test_labels_of_another_shape_are_refused():
         ValueError, match="`labels` must hold 2 values for single_label_classification of 2 utterances"
     ):
         run(torch.tensor([1, 2, 3]))
+
+
+def test_floats_are_no_class_numbers():
+    with pytest.raises(TypeError, match=r"`labels` must be integers for single_label_classification"):
+        run(torch.tensor([0.5, 1.0]), problem_type="single_label_classification")
+
+
+@pytest.mark.parametrize("wrong", [2.0, -0.5])
+def test_several_labels_out_of_range_are_named(wrong):
+    with pytest.raises(ValueError, match=r"`labels` must lie in \[0, 1\] for multi_label_classification"):
+        run(torch.tensor([[1.0, 0, 0, 1], [0, 0, wrong, 1]]))
+
+
+def test_an_unknown_problem_is_named():
+    with pytest.raises(ValueError, match=r"`problem_type` must be one of .* is 'regresion'; did you mean"):
+        run(torch.tensor([1, 2]), problem_type="regresion")

@@ -16,6 +16,10 @@ from unispeech.frames import lengths_to_is_padding
 from unispeech.models.adapters import LanguageAdapters
 from unispeech.models.base import UniSpeechModel, UniSpeechPreTrainedModel, freeze
 from unispeech.objectives import CTCLoss, ctc_loss, ctc_targets
+from unispeech.phones import nearest
+
+PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
+"""What `config.problem_type` may be, besides None."""
 
 
 class UniSpeechForCTC(LanguageAdapters):
@@ -77,7 +81,10 @@ class UniSpeechForCTC(LanguageAdapters):
         """
         if labels is not None:
             labels = ctc_targets(
-                labels, num_classes=self.config.vocab_size, blank=self.config.pad_token_id
+                labels,
+                num_utterances=len(input_values),
+                num_classes=self.config.vocab_size,
+                blank=self.config.pad_token_id,
             ).to(input_values.device)
         outputs = self.unispeech(
             input_values,
@@ -194,7 +201,8 @@ class UniSpeechForSequenceClassification(UniSpeechPreTrainedModel):
             without a frame is pooled to zeros.
 
         Raises:
-            ValueError: If labels do not fit the problem type.
+            ValueError: If the problem type is unknown, or labels do not fit it.
+            TypeError: If class numbers are floats.
         """
         mixes = self.config.use_weighted_layer_sum
         if output_hidden_states is None:
@@ -234,6 +242,11 @@ class UniSpeechForSequenceClassification(UniSpeechPreTrainedModel):
                 problem = "multi_label_classification"
             else:
                 problem = "single_label_classification"
+        if problem not in PROBLEMS:
+            raise ValueError(
+                f"`problem_type` must be one of {', '.join(PROBLEMS)}, but is {problem!r}"
+                f"{nearest(problem, PROBLEMS)}."
+            )
         labels = labels.to(logits.device)
         wanted = len(logits) if problem == "single_label_classification" else logits.numel()
         if labels.numel() != wanted:
@@ -244,7 +257,11 @@ class UniSpeechForSequenceClassification(UniSpeechPreTrainedModel):
         if problem == "regression":
             return F.mse_loss(logits.flatten().float(), labels.flatten().float())
         if problem == "multi_label_classification":
+            if bool(((labels < 0) | (labels > 1)).any()):
+                raise ValueError(f"`labels` must lie in [0, 1] for {problem}, but are {labels.tolist()}.")
             return F.binary_cross_entropy_with_logits(logits.float(), labels.view_as(logits).float())
+        if labels.is_floating_point():
+            raise TypeError(f"`labels` must be integers for {problem}, but are {labels.dtype}.")
         labels = labels.flatten().long()
         if bool(((labels < 0) & (labels != -100)).any()) or bool((labels >= num_labels).any()):
             raise ValueError(f"`labels` must lie in [0, {num_labels - 1}], but are {labels.tolist()}.")

@@ -169,7 +169,10 @@ class UniSpeechForPreTraining(UniSpeechPreTrainedModel):
         check_waveforms(input_values, attention_mask)
         if labels is not None:
             labels = ctc_targets(
-                labels, num_classes=self.config.num_ctc_classes, blank=self.config.pad_token_id
+                labels,
+                num_utterances=len(input_values),
+                num_classes=self.config.num_ctc_classes,
+                blank=self.config.pad_token_id,
             ).to(input_values.device)
         wants_loss = self.training or any(
             given is not None
