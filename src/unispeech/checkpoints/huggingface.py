@@ -63,6 +63,12 @@ _WEIGHTS = (
 
 _PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
+_UNLOADABLE = (
+    OSError, EOFError, RuntimeError, SafetensorError, ValueError, TypeError, AttributeError,
+    pickle.UnpicklingError,
+)  # fmt: skip
+"""What transformers raises for broken files, and for a config.json with values of other kinds."""
+
 _HUB_OPTIONS = (
     "cache_dir",
     "force_download",
@@ -80,7 +86,8 @@ def load_model(
     """Load a model with every weight, or say in one line which ones do not fit.
 
     Args:
-        source: A model directory, or a Hub id such as "microsoft/unispeech-large-1500h-cv".
+        source: A model directory, or a Hub id such as "microsoft/unispeech-large-1500h-cv"; where there is a
+            folder "a", "a/b" is no Hub id.
         head: Which class to load; "auto" takes the one that the configuration names.
         allow_missing: Whether weights that the checkpoint lacks, or has in another shape, may start afresh.
         kwargs: What `from_pretrained` takes: `revision`, `dtype`, `attn_implementation`, `target_lang`,
@@ -91,6 +98,7 @@ def load_model(
 
     Raises:
         ValueError: If `head` is unknown.
+        FileNotFoundError: If a path is not there.
         CheckpointError: If `source` has no configuration or no weights, is of another model family, cannot
             be read, or misses weights.
     """
@@ -109,7 +117,7 @@ def load_model(
         raise
     except StrictDataclassError as error:
         raise CheckpointError(f"{source}: config.json: {' '.join(str(error).split())}") from error
-    except (OSError, EOFError, RuntimeError, SafetensorError, ValueError, pickle.UnpicklingError) as error:
+    except _UNLOADABLE as error:
         raise CheckpointError(f"{source}: cannot be loaded: {_first_line(error)}") from error
     model: UniSpeechPreTrainedModel = loaded[0]
     report = describe_mismatch(loaded[1], model_class.__name__)
@@ -184,6 +192,8 @@ def save_model(
         OSError: If writing fails; the message names the path.
     """
     target = Path(directory).resolve()
+    if target.exists() and not target.is_dir():
+        raise NotADirectoryError(f"{directory}: must be a folder for the model, but is a file; name another.")
     if vocabulary is not None:
         check_vocabulary(vocabulary, model)
     if Path.cwd().resolve().is_relative_to(target):
@@ -213,7 +223,10 @@ def save_model(
 
 
 def _check_directory(source: str | Path, subfolder: str) -> None:
-    """Refuse a local path that is no model directory; what is no path at all is taken for a Hub id."""
+    """Refuse a local path that is no model directory; what is no path at all is taken for a Hub id.
+
+    A name whose first folder is there is a path: nobody who mistypes `runs/best` means to ask the Hub.
+    """
     path = Path(source) / subfolder
     if path.is_file():
         raise CheckpointError(
@@ -221,7 +234,8 @@ def _check_directory(source: str | Path, subfolder: str) -> None:
             "by `unispeech convert`."
         )
     if not path.is_dir():
-        if not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", str(source)):
+        is_id = re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", str(source))
+        if not is_id or (Path(source).parent != Path() and Path(source).parent.is_dir()):
             raise FileNotFoundError(f"{path}: no such model directory.")
         return
     if not (path / "config.json").is_file():
@@ -235,6 +249,8 @@ def _check_directory(source: str | Path, subfolder: str) -> None:
 def _class_for(source: str | Path, head: Head, hub_options: dict[str, Any]) -> type[UniSpeechPreTrainedModel]:
     """The class that was asked for, or that the configuration names."""
     content, _ = UniSpeechConfig.get_config_dict(source, **hub_options)
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{source}: config.json must hold a JSON object, but does not; copy it again.")
     kind = content.get("model_type", UniSpeechConfig.model_type)
     if kind != UniSpeechConfig.model_type:
         raise CheckpointError(

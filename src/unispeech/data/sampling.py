@@ -17,6 +17,7 @@ from lhotse import CutSet, MonoCut
 from lhotse.dataset.sampling import DynamicBucketingSampler
 from lhotse.dataset.sampling.base import SamplingConstraint
 
+from unispeech.data.cuts import CutFiles
 from unispeech.errors import ManifestError
 from unispeech.frames import Seconds
 
@@ -199,6 +200,7 @@ class BatchPlan:
         """Durations of the utterances that fit; the others are listed."""
         durations = []
         self._checksum = 0
+        files = "".join(f"{path}: " for path in self._cuts.paths) if isinstance(self._cuts, CutFiles) else ""
         for cut in self._cuts:
             if self._fits(cut):
                 durations.append(cut.duration)
@@ -207,7 +209,7 @@ class BatchPlan:
                     if check is not None:
                         check(cut)
                 except ValueError as error:
-                    raise ManifestError(f"{cut.id}: {error}") from None
+                    raise ManifestError(f"{files}{cut.id}: {error}") from None
             else:
                 listed = self.too_short if cut.duration < self._min_seconds else self.too_long
                 listed.append(cut.id)

@@ -74,7 +74,7 @@ class Transcriber:
         if not batch_seconds > 0:
             raise ValueError(f"`batch_seconds` must be positive, but is {batch_seconds}.")
         if isinstance(model, PreTrainedModel):
-            name = type(model).__name__
+            name = model.name_or_path or type(model).__name__
             if vocabulary is None:
                 raise ValueError("`vocabulary` must be given along with a model in memory, but is None.")
         else:
