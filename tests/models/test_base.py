@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -161,6 +162,14 @@ def test_some_hidden_states_only():
 def test_which_states(asked, kept):
     found = wanted_states(asked, 3)
     assert (found if found is None else set(found)) == kept
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_configuration_of_transformers_is_refused_by_name(name):
+    config = transformers.UniSpeechConfig(**tiny.sizes())
+    with pytest.raises(TypeError, match=r"`config` must be a unispeech.UniSpeechConfig, but is a transf"):
+        a_class(name)(config)
+    a_class(name)(unispeech.UniSpeechConfig.from_dict(config.to_dict()))
 
 
 def test_packing():

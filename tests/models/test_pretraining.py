@@ -1,5 +1,7 @@
 """The pre-training loss: its parts, its mix, its draws replayed, rows with and without transcripts."""
 
+import re
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -178,6 +180,22 @@ def test_negatives_of_another_row_are_refused():
     given["sampled_negative_indices"][0] += T
     with pytest.raises(ValueError, match="`sampled_negative_indices` must stay within the utterance"):
         build()(tiny.waveforms(8000, 8000)[0], **given)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "wanted"),
+    [
+        ("target_indices", (2, 5), r"(B, T) = (2, 12)"),
+        ("replacement", (1, 12), r"(B, T) = (2, 12)"),
+        ("sampled_negative_indices", (2, 5, 7), r"(B, T, K) = (2, 12, 7)"),
+        ("gumbel_noise", (2, 12, 2, 4), r"(B, T, G, V) = (2, 12, 2, 5)"),
+    ],
+)
+def test_draws_of_another_shape_are_refused(name, shape, wanted):
+    model = tiny.build(UniSpeechForPreTraining).train()
+    given = torch.zeros(shape, dtype=torch.long)
+    with pytest.raises(ValueError, match=re.escape(f"`{name}` must have shape {wanted}, but has {shape}.")):
+        model(tiny.waveforms(4000, 4000)[0], **{name: (given, given) if name == "gumbel_noise" else given})
 
 
 def test_the_temperature_must_be_positive():

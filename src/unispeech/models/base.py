@@ -176,6 +176,11 @@ class UniSpeechModel(UniSpeechPreTrainedModel):
     """
 
     def __init__(self, config: UniSpeechConfig) -> None:
+        if not isinstance(config, UniSpeechConfig):
+            raise TypeError(
+                f"`config` must be a unispeech.UniSpeechConfig, but is a {type(config).__module__}."
+                f"{type(config).__name__}; make it with UniSpeechConfig.from_dict(config.to_dict())."
+            )
         super().__init__(config)
         config.check_divides("hidden_size", "num_attention_heads")
         config.check_divides("hidden_size", "num_conv_pos_embedding_groups")

@@ -84,8 +84,8 @@ class UniSpeechForPreTraining(UniSpeechPreTrainedModel):
 
     def __init__(self, config: UniSpeechConfig) -> None:
         super().__init__(config)
-        config.check_divides("codevector_dim", "num_codevector_groups")
         self.unispeech = UniSpeechModel(config)
+        config.check_divides("codevector_dim", "num_codevector_groups")
         self.dropout_features = nn.Dropout(config.feat_quantizer_dropout)
         self.quantizer = GumbelVectorQuantizer(
             config.conv_dim[-1],
@@ -195,6 +195,13 @@ class UniSpeechForPreTraining(UniSpeechPreTrainedModel):
         if lengths is None:
             lengths = torch.full((len(context),), context.shape[1], device=context.device)
         is_valid = ~lengths_to_is_padding(lengths, context.shape[1])
+        self._check_draws(
+            tuple(context.shape[:2]),
+            sampled_negative_indices=sampled_negative_indices,
+            target_indices=target_indices,
+            replacement=replacement,
+            gumbel_noise=gumbel_noise,
+        )
         latents = self.dropout_features(outputs.extract_features)
 
         target_noise, frame_noise = gumbel_noise if gumbel_noise is not None else (None, None)
@@ -230,6 +237,27 @@ class UniSpeechForPreTraining(UniSpeechPreTrainedModel):
             weight_of_targets = (row_weights[:, None] * is_target).sum()
             self._add_losses(output, contrast, targets, ctc, weight_of_targets, outputs.feature_penalty)
         return output if self._wants_dict(return_dict) else output.to_tuple()
+
+    def _check_draws(
+        self,
+        frames: tuple[int, ...],
+        *,
+        gumbel_noise: tuple[Tensor, Tensor] | None,
+        sampled_negative_indices: Tensor | None,
+        **masks: Tensor | None,
+    ) -> None:
+        """Refuse given draws of another shape than the (B, T) frames have."""
+        codes = (*frames, self.config.num_codevector_groups, self.config.num_codevectors_per_group)
+        wanted = [(name, mask, "(B, T)", frames) for name, mask in masks.items()]
+        wanted += [("gumbel_noise", noise, "(B, T, G, V)", codes) for noise in gumbel_noise or ()]
+        if sampled_negative_indices is not None:
+            shape = (*frames, *sampled_negative_indices.shape[-1:])
+            wanted.append(("sampled_negative_indices", sampled_negative_indices, "(B, T, K)", shape))
+        for name, given, letters, shape in wanted:
+            if given is not None and tuple(given.shape) != shape:
+                raise ValueError(
+                    f"`{name}` must have shape {letters} = {shape}, but has {tuple(given.shape)}."
+                )
 
     def _draw_time_mask(
         self, input_values: Tensor, lengths: Tensor | None, generator: torch.Generator | None
