@@ -4,6 +4,7 @@ soundfile reads wav, flac, ogg, opus, mp3 and more; PyAV, an extra, reads m4a, m
 is wrong with a file is found here and said in one line that names it. Shape in this file: S samples.
 """
 
+import os
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -33,6 +34,10 @@ CONTAINERS = {
 The format is never left to be guessed: a guess would follow playlists, which are text, to other files and
 hosts.
 """
+
+
+LOUDEST = 2.0**32
+"""Floats that hold unscaled integers are let through; beyond them the sums of squares overflow."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +77,11 @@ def load_audio(path: str | Path, *, sample_rate: int = SAMPLE_RATE) -> Waveform:
             f"{path}: samples must be finite, but {bad} of {samples.size} are NaN or infinite; "
             "write the file again as 16-bit PCM."
         )
+    if samples.size and np.abs(samples).max() > LOUDEST:
+        raise ManifestError(
+            f"{path}: samples must lie in [-1, 1], but reach {np.abs(samples).max():.3g}; "
+            "write the file again as 16-bit PCM."
+        )
     waveform = samples.mean(axis=1)
     if rate != sample_rate and waveform.size:
         waveform = soxr.resample(waveform, rate, sample_rate)
@@ -98,7 +108,7 @@ def audio_info(path: str | Path) -> AudioInfo:
     if container:
         return _container_info(path, container)
     try:
-        header = soundfile.info(str(path))
+        header = soundfile.info(os.fsencode(path))
     except soundfile.LibsndfileError as error:
         raise _not_audio(Path(path)) from error
     _check_length(path, header.frames, header.samplerate)
@@ -192,6 +202,11 @@ def _check_file(path: Path) -> str | None:
         raise IsADirectoryError(f"{path}: must be an audio file, but is a directory.")
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file; check the path.")
+    if not path.is_file():
+        raise ManifestError(
+            f"{path}: must be a file, but is a pipe or a device; save the audio to a file first, or pipe it "
+            "into `unispeech transcribe -`."
+        )
     with path.open("rb") as file:
         head = file.read(16)
     if not head:
@@ -228,7 +243,7 @@ def _check_length(path: str | Path, num_samples: int, rate: int) -> None:
 def _decode(path: str | Path) -> tuple[npt.NDArray[np.float32], int]:
     """(S, channels) samples and their rate, by soundfile."""
     try:
-        file = soundfile.SoundFile(str(path))
+        file = soundfile.SoundFile(os.fsencode(path))
     except soundfile.LibsndfileError as error:
         raise _not_audio(Path(path)) from error
     with file:

@@ -154,7 +154,8 @@ def test_a_full_disk_is_one_line_with_the_path(capsys, monkeypatch, tmp_path, mo
     monkeypatch.setattr(os, "replace", replace)
     assert run(paths[0], "-m", model_dir, "-o", tmp_path) == 2
     assert (
-        capsys.readouterr().err == f"unispeech: [Errno 28] No space left on device: '{tmp_path / '0.txt'}'\n"
+        capsys.readouterr().err
+        == f"unispeech: {tmp_path / '0.txt'}: no space left on device; make room on the disk.\n"
     )
 
 

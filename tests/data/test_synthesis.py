@@ -198,7 +198,7 @@ def test_another_corpus_is_not_written_over(text: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_made_is_said(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="`jobs` must be at least 1, but is 0"):
         synthesise_corpus([text], tmp_path / "c", settings(), Size(utterances=1), jobs=0)
-    with pytest.raises(ValueError, match="`size` must be more than nothing"):
+    with pytest.raises(ValueError, match="`size` must be positive and finite"):
         synthesise_corpus([text], tmp_path / "c", settings(), Size(seconds=0.0))
     text.write_text("Just one sentence.\n", encoding="utf-8")
     with pytest.raises(ManifestError, match="must have sentences for two parts, but has 1 in all"):

@@ -1,8 +1,13 @@
 """The `unispeech` command: one verb per file, imported when it is called."""
 
+import errno
+import io
+import os
 import re
 import sys
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 
 from cyclopts import App, CycloptsError
 
@@ -15,6 +20,20 @@ VERBS = {
     "convert": "Turn a fairseq UniSpeech checkpoint into a Hugging Face directory.",
 }
 """Verb -> one line of help. Each lives in `unispeech.cli.<verb>` as a function of the same name."""
+
+ADVICE = {
+    errno.ENOSPC: "make room on the disk",
+    errno.EDQUOT: "make room on the disk",
+    errno.EACCES: "change its permissions or choose another place",
+    errno.EPERM: "change its permissions or choose another place",
+    errno.EROFS: "choose another place",
+    errno.ENOENT: "check the path",
+    errno.EISDIR: "name a file in it",
+    errno.EEXIST: "choose another place, a file is in the way",
+    errno.ENOTDIR: "choose another place, a file is in the way",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+"""What to do about an error of the operating system."""
 
 
 def build_app(asked: str | None = None) -> App:
@@ -69,11 +88,24 @@ def is_users_error(error: Exception) -> bool:
     return is_configuration or isinstance(error, (ValueError, TypeError, OSError, ImportError))
 
 
+def describe(error: Exception) -> str:
+    """Say in one line what went wrong, with what to do where the operating system says the rest.
+
+    Args:
+        error: A user's error.
+    """
+    if isinstance(error, OSError) and error.strerror and isinstance(error.filename, str):
+        advice = f"; {ADVICE[error.errno]}" if error.errno in ADVICE else ""
+        return " ".join(f"{error.filename}: {error.strerror.lower()}{advice}.".split())
+    return " ".join(str(error).split())
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one verb and leave with its exit status.
 
     0 done, 1 some input failed, 2 wrong usage or unusable input, 130 interrupted. A user's error is
-    one line on stderr; `--debug` anywhere shows the traceback instead.
+    one line on stderr; `--debug` anywhere shows the traceback instead. Results are UTF-8 on any machine,
+    and when nobody reads them any more (`| head`) the status is 1.
 
     Args:
         argv: Arguments after the program's name; None takes the process's own.
@@ -81,17 +113,41 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
+    warnings.showwarning = _show_warning
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Phones do not fit into other encodings, and a path goes out by the bytes that it came in with.
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     try:
         app = build_app(asked=next(iter(arguments), None))
         status = app(arguments, exit_on_error=False, print_error=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except CycloptsError as error:
         print(f"unispeech: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        _drop_unwritten()
+        sys.exit(1)
     except Exception as error:
         if debug or not is_users_error(error):
             raise
-        print(f"unispeech: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"unispeech: {describe(error)}", file=sys.stderr)
+        _drop_unwritten()
         sys.exit(2)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _drop_unwritten() -> None:
+    """Give up what stdout cannot take, which Python would else try to write again at its exit."""
+    with suppress(AttributeError, OSError, ValueError):
+        try:
+            sys.stdout.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _show_warning(message: Warning | str, *_where: object, **_place: object) -> None:
+    """Show a warning as one line, without the place in the code."""
+    print(f"unispeech: {' '.join(str(message).split())}", file=sys.stderr)

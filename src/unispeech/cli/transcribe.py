@@ -53,6 +53,7 @@ def transcribe(
         precision: auto is bf16 on GPUs that have it and float32 elsewhere.
         batch_seconds: Most seconds of audio that run at once; lower it if memory runs out.
     """
+    from unispeech.cli import describe
     from unispeech.cli.progress import audio_progress
     from unispeech.formats import FORMATS
     from unispeech.formats.files import write_file
@@ -65,6 +66,10 @@ def transcribe(
         if path.startswith("-") and path != STDIN:
             raise ValueError(f"there is no option {path}; write ./{path} for a recording of this name.")
     paths = list(dict.fromkeys(audio))
+    if STDIN in paths and sys.stdin is None:
+        raise ValueError("`audio` must not be - where standard input is closed; name a file.")
+    if output is not None and output.exists() and not output.is_dir():
+        raise NotADirectoryError(f"{output}: `--output` must be a folder, but is a file; name another.")
     places = _places(paths, output, format) if output is not None else {}
     transcriber = Transcriber(model, device=device, precision=precision, batch_seconds=batch_seconds)
     num_failed = 0
@@ -72,7 +77,7 @@ def transcribe(
         outcomes = _outcomes(transcriber, paths, advance)
         for path, outcome in outcomes if places else _in_order(paths, outcomes):
             if isinstance(outcome, Exception):
-                print(f"unispeech: {outcome}", file=sys.stderr)
+                print(f"unispeech: {describe(outcome)}", file=sys.stderr)
                 num_failed += 1
             elif places:
                 write_file(places[path], FORMATS[format](outcome) + "\n")

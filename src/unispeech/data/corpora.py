@@ -158,7 +158,7 @@ def prepare_corpus(
         with (
             ThreadPoolExecutor(8) as pool,
             open_cut_file(cuts) as cut_file,
-            rejected.open("w", encoding="utf-8") as rejected_file,
+            rejected.open("w", encoding="utf-8", errors="backslashreplace") as rejected_file,
         ):
             folder = output if preparation.relative_paths else None
             for outcomes in _judge(source, preparation, selection, inventory, phonemise, report, pool):

@@ -94,11 +94,12 @@ def open_cut_file(path: Path) -> Iterator[TextIO]:
     Yields:
         The text to write lines to.
     """
+    # Bytes of a file name that are no UTF-8 become JSON's own escapes, by which the file is found again.
     # A gzip header holds name and time of the file unless it is told otherwise.
     with (
         path.open("wb") as raw,
         gzip.GzipFile("", "wb", fileobj=raw, mtime=0, compresslevel=6) as packed,
-        io.TextIOWrapper(packed, encoding="utf-8", newline="\n") as text,
+        io.TextIOWrapper(packed, encoding="utf-8", errors="backslashreplace", newline="\n") as text,
     ):
         yield text
 

@@ -12,6 +12,7 @@ on the settings alone, and a finished one is kept when the command runs again.
 
 import hashlib
 import json
+import math
 import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -99,8 +100,8 @@ def synthesise_corpus(
     """
     if jobs < 1:
         raise ValueError(f"`jobs` must be at least 1, but is {jobs}.")
-    if size.is_reached(0.0, 0):
-        raise ValueError("`size` must be more than nothing, but is not.")
+    if size.is_reached(0.0, 0) or not (size.seconds is None or math.isfinite(size.seconds)):
+        raise ValueError("`size` must be positive and finite, but is not; give --hours or --sentences.")
     if find_spec("lhotse") is None:
         raise ImportError("cuts need lhotse, which is not installed; pip install 'unispeech[train]'")
     sentences, left_out = read_sentences(texts, num_words=settings.num_words)

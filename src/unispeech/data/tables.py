@@ -47,6 +47,12 @@ def _json_row(line: str) -> Mapping[str, object] | str:
         return f"line must be a JSON object, but is not JSON ({error})."
     except RecursionError:
         return "line must be a JSON object, but is nested too deeply."
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return "line must hold whole characters, but escapes half of a surrogate pair."
+    except RecursionError:
+        return "line must be a JSON object, but is nested too deeply."
     return row if isinstance(row, dict) else f"line must be a JSON object, but is {type(row).__name__}."
 
 
@@ -103,7 +109,7 @@ def read_common_voice(source: Path, part: str | None = None) -> Iterator[Item]:
     """
     table = source / f"{part or 'validated'}.tsv" if source.is_dir() else source
     if not table.is_file():
-        offered = ", ".join(sorted(path.stem for path in source.glob("*.tsv")))
+        offered = ", ".join(sorted(path.stem for path in source.glob("*.tsv"))) or "none, it has no tables"
         raise ManifestError(f"{table}: part must be one of {offered}, but is {part or 'validated'}.")
     for item in _read_table(table, table.parent / "clips", _tsv_lines):
         yield replace(item, part=table.stem) if isinstance(item, Utterance) else item
@@ -127,7 +133,7 @@ def _csv_lines(path: Path) -> Iterator[Cells]:
     Yields:
         Number of its last line and cells of each row.
     """
-    reader = csv.reader(line + "\n" for _, line in numbered_lines(path))
+    reader = csv.reader((line + "\n" for _, line in numbered_lines(path)), strict=True)
     try:
         yield from ((reader.line_num, row) for row in reader)
     except csv.Error as error:

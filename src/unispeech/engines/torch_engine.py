@@ -98,9 +98,9 @@ def find_device(name: str | torch.device = "auto") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()
     # torch says "not compiled with CUDA" by AssertionError, anything else by RuntimeError.
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(
             f"`device` must be one that torch finds on this machine, but is '{name}'; use cpu or auto."
         ) from error

@@ -15,7 +15,8 @@ def write_file(path: Path, content: str | bytes) -> None:
     Raises:
         OSError: If the file cannot be written, with its path; nothing is left behind.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # A name may be as long as names can be, so only a part of it goes into that of the file beside.
+    beside = path.with_name(f".{path.name[:40]}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside.write_bytes(content.encode() if isinstance(content, str) else content)

@@ -9,6 +9,7 @@ file knows no key. Errors name file and line: ``recipe.yaml:12: unknown key `opt
 import dataclasses
 import difflib
 import importlib
+import math
 import re
 import types
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ _EXPONENT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+")
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """Where a number must lie; the bounds belong to the range unless `open_low` says otherwise."""
+    """Where a finite number must lie; the bounds belong to the range unless `open_low` says otherwise."""
 
     low: float | None = None
     """Smallest allowed value; None means no lower bound."""
@@ -36,10 +37,10 @@ class Range:
     """Whether `low` itself is refused."""
 
     def holds(self, value: float) -> bool:
-        """Whether `value` lies in the range; NaN lies in none."""
+        """Whether `value` lies in the range; NaN and infinity lie in none."""
         above = self.low is None or (value > self.low if self.open_low else value >= self.low)
         below = self.high is None or value <= self.high
-        return value == value and above and below
+        return math.isfinite(value) and above and below
 
     def __str__(self) -> str:
         if self.high is None:
@@ -138,6 +139,8 @@ def load_settings(schema: type[R], path: str | Path, overrides: Sequence[str] = 
         raise ValueError(f"{path}:{line}: must be YAML, but {error.problem or 'cannot be read'}.") from None
     except (UnicodeDecodeError, yaml.YAMLError):
         raise ValueError(f"{path}:1: must be a YAML text file.") from None
+    except RecursionError:
+        raise ValueError(f"{path}:1: must be YAML, but is nested too deeply.") from None
     entries: dict[str, _Entry] = {}
     if tree is not None:
         _collect(schema, tree, str(path), entries)
