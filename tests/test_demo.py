@@ -14,11 +14,8 @@ from unispeech.results import Phone, Transcript
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 CHECKPOINT = EXAMPLES / "checkpoint"
 MAX_CHECKPOINT_BYTES = 12_000_000
-MAX_PER = 50.0
-
-needs_checkpoint = pytest.mark.xfail(
-    not CHECKPOINT.is_dir(), reason="examples/checkpoint has not been trained yet", strict=True
-)
+MAX_PER = 20.0
+"""The demo printed 14.1 %."""
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +28,6 @@ def demo():
     del sys.modules["demo"]
 
 
-@needs_checkpoint
 def test_the_demo_runs_within_a_minute(tmp_path):
     started = time.monotonic()
     done = subprocess.run(
@@ -47,7 +43,6 @@ def test_the_demo_runs_within_a_minute(tmp_path):
     assert time.monotonic() - started < 60
 
 
-@needs_checkpoint
 def test_the_checkpoint_is_small_and_has_its_card():
     assert (
         sum(path.stat().st_size for path in CHECKPOINT.rglob("*") if path.is_file()) <= MAX_CHECKPOINT_BYTES
