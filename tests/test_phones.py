@@ -111,7 +111,7 @@ def test_language_tags_come_off():
 
 def test_the_nearest_name():
     assert nearest("lexcon", ["lexicon", "espeak"]) == "; did you mean 'lexicon'?"
-    assert nearest("x", ["lexicon"]) == ""
+    assert nearest("x", ["lexicon"]) == "."
 
 
 @pytest.mark.shared_data

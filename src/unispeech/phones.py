@@ -94,7 +94,7 @@ def arpabet_to_ipa(phones: Sequence[str]) -> list[str]:
     for phone, symbol in zip(phones, bare, strict=True):
         if symbol not in ARPABET_TO_IPA:
             raise ValueError(
-                f"`phones` must be ARPAbet symbols, but hold {phone!r}{nearest(symbol, ARPABET_TO_IPA)}."
+                f"`phones` must be ARPAbet symbols, but hold {phone!r}{nearest(symbol, ARPABET_TO_IPA)}"
             )
     return [ARPABET_TO_IPA[symbol] for symbol in bare]
 
@@ -234,18 +234,18 @@ def longest_match(units: Sequence[str], inventory: Mapping[str, object]) -> list
 
 
 def nearest(name: str, known: Collection[str]) -> str:
-    """The end of an error line that names the nearest known name: `; did you mean 'x'`, or nothing.
+    """The end of an error line: `; did you mean 'x'?` with the nearest known name, or a full stop.
 
     Args:
         name: What was asked for.
         known: The names there are.
 
     Returns:
-        Text to put before the full stop.
+        Text that ends the sentence.
     """
     same = [other for other in known if other.casefold() == name.casefold() and other != name]
     found = same or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    return f"; did you mean {found[0]!r}?" if found else "."
 
 
 def _follows(character: str) -> bool:

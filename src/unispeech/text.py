@@ -116,8 +116,8 @@ class Vocabulary:
             names = ", ".join(map(repr, unknown[:10])) + (" and more" if len(unknown) > 10 else "")
             fix = nearest(unknown[0], ids)
             if self.languages and language is None:
-                fix = f"; give `language`, one of {', '.join(self.languages)}"
-            raise ValueError(f"`text` must hold symbols of the vocabulary only, but holds {names}{fix}.")
+                fix = f"; give `language`, one of {', '.join(self.languages)}."
+            raise ValueError(f"`text` must hold symbols of the vocabulary only, but holds {names}{fix}")
         return [ids[unit] for unit in units]
 
     def decode(self, ids: Iterable[int]) -> list[str]:
@@ -300,7 +300,7 @@ class Vocabulary:
         if language is not None and language not in self.languages:
             raise ValueError(
                 f"`language` must be one of {', '.join(self.languages)}, "
-                f"but is {language!r}{nearest(language, self.languages)}."
+                f"but is {language!r}{nearest(language, self.languages)}"
             )
         inventory, every = self._inventories[language], self._inventories[None]
         if token in every:

@@ -169,7 +169,7 @@ def _choose_language(path: Path, found: Json, language: str | None, target: str 
         if chosen not in nested:
             raise CheckpointError(
                 f"{path}: `language` must be one of {', '.join(sorted(nested)[:20])}, "
-                f"but is {chosen!r}{nearest(str(chosen), nested)}."
+                f"but is {chosen!r}{nearest(str(chosen), nested)}"
             )
         found = found[chosen]
     elif language is not None:

@@ -113,7 +113,7 @@ def test_a_folder_that_is_not_there_is_not_sought_on_the_network(capsys, monkeyp
 
     monkeypatch.setattr("socket.getaddrinfo", refuse)
     status, _, err = fail(capsys, "transcribe", good, "-m", "runs/best")
-    assert (status, err) == (2, "runs/best: no such model directory.")
+    assert (status, err) == (2, "runs/best: no such model directory; a Hub id has the form owner/name.")
 
 
 def test_finetune_names_a_phone_that_the_vocabulary_lacks(capsys, tmp_path, model_dir, good):

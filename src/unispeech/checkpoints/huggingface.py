@@ -104,7 +104,7 @@ def load_model(
     """
     if head not in ("auto", *_CLASSES):
         raise ValueError(
-            f"`head` must be one of auto, {', '.join(_CLASSES)}, but is {head!r}{nearest(head, _CLASSES)}."
+            f"`head` must be one of auto, {', '.join(_CLASSES)}, but is {head!r}{nearest(head, _CLASSES)}"
         )
     _check_directory(source, str(kwargs.get("subfolder", "")))
     try:
@@ -234,9 +234,9 @@ def _check_directory(source: str | Path, subfolder: str) -> None:
             "by `unispeech convert`."
         )
     if not path.is_dir():
-        is_id = re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", str(source))
-        if not is_id or (Path(source).parent != Path() and Path(source).parent.is_dir()):
-            raise FileNotFoundError(f"{path}: no such model directory.")
+        is_id = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(source))
+        if not is_id or Path(source).parent.is_dir():
+            raise FileNotFoundError(f"{path}: no such model directory; a Hub id has the form owner/name.")
         return
     if not (path / "config.json").is_file():
         raise CheckpointError(f"{path}: must hold a model, but has no config.json.")

@@ -135,7 +135,7 @@ class CutBatches(Dataset[dict[str, Any]]):
         assert self._label2id is not None
         if target not in self._label2id:
             raise ValueError(
-                f"label must be one of the classes, but is {target!r}{nearest(target, self._label2id)}."
+                f"label must be one of the classes, but is {target!r}{nearest(target, self._label2id)}"
             )
         return [self._label2id[target]]
 

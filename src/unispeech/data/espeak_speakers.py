@@ -91,7 +91,7 @@ def choose_speakers(
         head, _, variant = name.rpartition("+")
         if variant not in installed:
             advice = nearest(variant, installed)
-            raise ValueError(f"`speakers` must be variants of espeak-ng, but hold {variant!r}{advice}.")
+            raise ValueError(f"`speakers` must be variants of espeak-ng, but hold {variant!r}{advice}")
         speakers.append(_speaker(name, head or voice, variant, seed))
     return tuple(speakers)
 

@@ -166,7 +166,7 @@ class EpitranPhonemizer:
         if code not in codes:
             raise ValueError(
                 f"`language` must be one of {', '.join(EPITRAN_CODES)} or a code of epitran, "
-                f"but is {language!r}{nearest(language, codes)}."
+                f"but is {language!r}{nearest(language, codes)}"
             )
         self._language = code
         self._rules = epitran.Epitran(code)
@@ -215,7 +215,7 @@ def open_phonemizer(
     if method not in {"lexicon", "epitran", "espeak"}:
         raise ValueError(
             f"`method` must be one of lexicon, epitran, espeak, but is {method!r}"
-            f"{nearest(method, ['lexicon', 'epitran', 'espeak'])}."
+            f"{nearest(method, ['lexicon', 'epitran', 'espeak'])}"
         )
     if method == "lexicon":
         if lexicon is None:

@@ -59,7 +59,7 @@ class Inventory:
             if self._label2id is not None and learnable.label not in self._label2id:
                 known = nearest(learnable.label, self._label2id)
                 raise UntrainableError(
-                    "unknown-symbol", f"label must be known, but is {learnable.label!r}{known}."
+                    "unknown-symbol", f"label must be known, but is {learnable.label!r}{known}"
                 )
             self._labels.add(learnable.label)
         elif self._vocabulary is not None:

@@ -106,7 +106,7 @@ class Selection:
         for name, conditions in self._where.items():
             if name not in self._fields:
                 raise ValueError(
-                    f"`where` must name a field of {source}, but names {name!r}{nearest(name, self._fields)}."
+                    f"`where` must name a field of {source}, but names {name!r}{nearest(name, self._fields)}"
                 )
             values = self._values[name]
             for condition in conditions:
@@ -114,5 +114,5 @@ class Selection:
                     offered = f" ({', '.join(sorted(values))})" if len(values) <= 12 else ""
                     raise ValueError(
                         f"`where` must name a value that {name!r} has in {source}{offered}, "
-                        f"but names {condition.value!r}{nearest(condition.value, values)}."
+                        f"but names {condition.value!r}{nearest(condition.value, values)}"
                     )

@@ -78,7 +78,7 @@ def find_adapter(
         there = f"has those of {', '.join(sorted(languages))}" if languages else "has none"
         raise CheckpointError(
             f"{folder}: must have an adapter of {target_lang!r} ({' or '.join(names)}), "
-            f"but {there}{nearest(target_lang, languages)}."
+            f"but {there}{nearest(target_lang, languages)}"
         )
     hub_options.pop("proxies", None)
     for name in names:

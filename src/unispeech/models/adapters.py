@@ -178,7 +178,7 @@ class LanguageAdapters(UniSpeechPreTrainedModel):
         self._check_has_adapters(f"target_lang={target_lang!r}")
         for unknown in kwargs.keys() - set(_HUB_ARGUMENTS):
             raise ValueError(
-                f"`{unknown}` must be an option of the Hub, but is none{nearest(unknown, _HUB_ARGUMENTS)}."
+                f"`{unknown}` must be an option of the Hub, but is none{nearest(unknown, _HUB_ARGUMENTS)}"
             )
         if not force_load and target_lang == self._loaded_lang:
             return None

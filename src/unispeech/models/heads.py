@@ -245,7 +245,7 @@ class UniSpeechForSequenceClassification(UniSpeechPreTrainedModel):
         if problem not in PROBLEMS:
             raise ValueError(
                 f"`problem_type` must be one of {', '.join(PROBLEMS)}, but is {problem!r}"
-                f"{nearest(problem, PROBLEMS)}."
+                f"{nearest(problem, PROBLEMS)}"
             )
         labels = labels.to(logits.device)
         wanted = len(logits) if problem == "single_label_classification" else logits.numel()

@@ -235,7 +235,7 @@ class _Classification:
         if label is not None and label not in known:
             raise ValueError(
                 f"{cut.id}: label must be one of the model's ({', '.join(list(known)[:20])}), "
-                f"but is {label!r}{nearest(label, known)}."
+                f"but is {label!r}{nearest(label, known)}"
             )
         return label is not None
 
