@@ -14,7 +14,13 @@ from transformers.utils import ModelOutput
 from unispeech.configuration import UniSpeechConfig
 from unispeech.frames import lengths_to_is_padding
 from unispeech.masking import NO_NEGATIVE, sample_negatives
-from unispeech.models.base import UniSpeechModel, UniSpeechPreTrainedModel, check_waveforms, freeze
+from unispeech.models.base import (
+    UniSpeechBaseModelOutput,
+    UniSpeechModel,
+    UniSpeechPreTrainedModel,
+    check_waveforms,
+    freeze,
+)
 from unispeech.models.heads import warn_of_infeasible_targets
 from unispeech.models.quantizer import GumbelVectorQuantizer, Quantized
 from unispeech.objectives import (
@@ -69,6 +75,26 @@ class UniSpeechForPreTrainingOutput(ModelOutput):
     weight."""
     equal_negatives: Tensor | None = None
     """Scalar share of negatives that carry the codes of their positive."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """What chance decides in a pass: given, or None where it is still to be drawn from the generator."""
+
+    time_mask: Tensor | None
+    """(B, T) masked frames; None: nothing is masked."""
+    targets: Tensor | None
+    """(B, T) frames of the contrastive task."""
+    negatives: Tensor | None
+    """(B, T, K) indices into the flattened (B * T) frames."""
+    replacement: Tensor | None
+    """(B, T) frames whose context the CTC head does not see."""
+    target_noise: Tensor | None
+    """(B, T, G, V) Gumbel noise of the targets' codes."""
+    frame_noise: Tensor | None
+    """(B, T, G, V) Gumbel noise of all frames' codes."""
+    generator: torch.Generator | None
+    """Source of the rest."""
 
 
 class UniSpeechForPreTraining(UniSpeechPreTrainedModel):
@@ -194,7 +220,6 @@ class UniSpeechForPreTraining(UniSpeechPreTrainedModel):
         context = outputs.last_hidden_state
         if lengths is None:
             lengths = torch.full((len(context),), context.shape[1], device=context.device)
-        is_valid = ~lengths_to_is_padding(lengths, context.shape[1])
         self._check_draws(
             tuple(context.shape[:2]),
             sampled_negative_indices=sampled_negative_indices,
@@ -202,12 +227,34 @@ class UniSpeechForPreTraining(UniSpeechPreTrainedModel):
             replacement=replacement,
             gumbel_noise=gumbel_noise,
         )
-        latents = self.dropout_features(outputs.extract_features)
-
         target_noise, frame_noise = gumbel_noise if gumbel_noise is not None else (None, None)
-        frames = self.quantizer(latents, gumbel_noise=frame_noise, generator=generator)
+        draws = Draws(
+            time_mask=mask_time_indices,
+            targets=target_indices,
+            negatives=sampled_negative_indices,
+            replacement=replacement,
+            target_noise=target_noise,
+            frame_noise=frame_noise,
+            generator=generator,
+        )
+        output = self._quantize_and_score(outputs, labels, lengths, draws, wants_loss)
+        return output if self._wants_dict(return_dict) else output.to_tuple()
+
+    def _quantize_and_score(
+        self,
+        outputs: UniSpeechBaseModelOutput,
+        labels: Tensor | None,
+        lengths: Tensor,
+        draws: Draws,
+        wants_loss: bool,
+    ) -> UniSpeechForPreTrainingOutput:
+        """Everything behind the encoder: codes of all frames, phone scores, and the losses where wanted."""
+        context = outputs.last_hidden_state
+        is_valid = ~lengths_to_is_padding(lengths, context.shape[1])
+        latents = self.dropout_features(outputs.extract_features)
+        frames = self.quantizer(latents, gumbel_noise=draws.frame_noise, generator=draws.generator)
         quantized = self.project_hid(self.project_q(frames.codevectors))
-        mixed = self._replace(context, quantized, replacement, generator)
+        mixed = self._replace(context, quantized, draws.replacement, draws.generator)
         ctc_logits = self.ctc_proj(self.dropout(mixed))
         output = UniSpeechForPreTrainingOutput(
             projected_states=context,
@@ -217,26 +264,25 @@ class UniSpeechForPreTraining(UniSpeechPreTrainedModel):
             attentions=outputs.attentions,
             ctc_logits=ctc_logits,
         )
-        if wants_loss:
-            is_target, negatives = self._choose_targets(
-                is_valid, mask_time_indices, target_indices, sampled_negative_indices, generator
-            )
-            targets = self.quantizer(
-                latents[is_target],
-                gumbel_noise=None if target_noise is None else target_noise[is_target],
-                generator=generator,
-            )
-            # The contrastive part counts fully where there is no transcript to share the row with.
-            is_labelled = self._labelled_rows(labels, context)
-            row_weights = torch.where(is_labelled, 1.0 - self.config.ctc_weight, 1.0)
-            contrast = self._contrast(context, quantized, frames, targets, is_target, negatives, row_weights)
-            ctc = None
-            if labels is not None:
-                ctc = ctc_loss(ctc_logits, lengths, labels, blank=self.config.pad_token_id or 0)
-                warn_of_infeasible_targets(ctc, lengths)
-            weight_of_targets = (row_weights[:, None] * is_target).sum()
-            self._add_losses(output, contrast, targets, ctc, weight_of_targets, outputs.feature_penalty)
-        return output if self._wants_dict(return_dict) else output.to_tuple()
+        if not wants_loss:
+            return output
+        is_target, negatives = self._choose_targets(is_valid, draws)
+        targets = self.quantizer(
+            latents[is_target],
+            gumbel_noise=None if draws.target_noise is None else draws.target_noise[is_target],
+            generator=draws.generator,
+        )
+        # The contrastive part counts fully where there is no transcript to share the row with.
+        is_labelled = self._labelled_rows(labels, context)
+        row_weights = torch.where(is_labelled, 1.0 - self.config.ctc_weight, 1.0)
+        contrast = self._contrast(context, quantized, frames, targets, is_target, negatives, row_weights)
+        ctc = None
+        if labels is not None:
+            ctc = ctc_loss(ctc_logits, lengths, labels, blank=self.config.pad_token_id or 0)
+            warn_of_infeasible_targets(ctc, lengths)
+        weight_of_targets = (row_weights[:, None] * is_target).sum()
+        self._add_losses(output, contrast, targets, ctc, weight_of_targets, outputs.feature_penalty)
+        return output
 
     def _check_draws(
         self,
@@ -271,25 +317,19 @@ class UniSpeechForPreTraining(UniSpeechPreTrainedModel):
             lengths = torch.full((len(input_values),), width, device=input_values.device)
         return self.unispeech.sample_time_mask(lengths, width, generator)
 
-    def _choose_targets(
-        self,
-        is_valid: Tensor,
-        mask_time_indices: Tensor | None,
-        target_indices: Tensor | None,
-        sampled_negative_indices: Tensor | None,
-        generator: torch.Generator | None,
-    ) -> tuple[Tensor, Tensor]:
+    def _choose_targets(self, is_valid: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """(B, T) target frames that have a negative, and the (B, T, K) negatives."""
         device = is_valid.device
-        if target_indices is not None:
-            is_target = target_indices.to(device) != 0
-        elif mask_time_indices is not None:
-            is_target = (mask_time_indices.to(device) != 0) & is_valid
+        if draws.targets is not None:
+            is_target = draws.targets.to(device) != 0
+        elif draws.time_mask is not None:
+            is_target = (draws.time_mask.to(device) != 0) & is_valid
         else:
             is_target = is_valid
-        if sampled_negative_indices is not None:
-            negatives = sampled_negative_indices.to(device)
+        if draws.negatives is not None:
+            negatives = draws.negatives.to(device)
         else:
+            generator = draws.generator
             if generator is None and not self.training:
                 generator = torch.Generator(device).manual_seed(0)
             candidates = is_valid if self.config.negatives_from == "all" else is_target
