@@ -42,6 +42,17 @@ def test_group_norm_is_torch_s(offset, scale):
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5 if offset == 0 else 1e-4)
 
 
+@pytest.mark.parametrize("num_valid", [None, 61])
+def test_one_utterance_without_gradient_takes_the_short_way_to_the_same_numbers(num_valid):
+    layer, x = first_layer(), torch.randn(1, 1, 500) * 3 + 0.5
+    lengths = None if num_valid is None else torch.tensor([num_valid])
+    plain = layer(x, lengths)
+    with torch.no_grad():
+        short = layer(x, lengths)
+    assert plain.requires_grad and not short.requires_grad
+    torch.testing.assert_close(short, plain.detach(), rtol=0, atol=1e-5)
+
+
 def test_group_norm_gradients_are_torch_s():
     layer, plain = first_layer(), first_layer()
     x = torch.randn(2, 1, 300)

@@ -129,8 +129,14 @@ class FeatureConvLayer(nn.Module):
         """
         if isinstance(self.layer_norm, WaveformGroupNorm):
             scale, shift = self.layer_norm.scale_and_shift(x, self.conv, num_valid)
-            x = F.conv1d(x, self.conv.weight, stride=self.conv.stride)
-            x = torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype))
+            if len(x) == 1 and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+                # One utterance and no gradient: the norm goes into the kernel, which saves a pass. Exported
+                # graphs keep the general path, which holds for every batch size.
+                weight = (self.conv.weight * scale[0, :, :, None]).to(self.conv.weight.dtype)
+                x = F.conv1d(x, weight, shift[0, :, 0].to(weight.dtype), stride=self.conv.stride)
+            else:
+                x = F.conv1d(x, self.conv.weight, stride=self.conv.stride)
+                x = torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype))
         elif self.layer_norm is not None:
             # (B, C, T) -> (B, T, C) and back: layer norm reads the last axis
             x = self.layer_norm(self.conv(x).transpose(1, 2)).transpose(1, 2)
