@@ -129,7 +129,7 @@ class FeatureConvLayer(nn.Module):
         """
         if isinstance(self.layer_norm, WaveformGroupNorm):
             scale, shift = self.layer_norm.scale_and_shift(x, self.conv, num_valid)
-            if len(x) == 1 and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            if not torch.compiler.is_compiling() and not torch.is_grad_enabled() and x.shape[0] == 1:
                 # One utterance and no gradient: the norm goes into the kernel, which saves a pass. Exported
                 # graphs keep the general path, which holds for every batch size.
                 weight = (self.conv.weight * scale[0, :, :, None]).to(self.conv.weight.dtype)
