@@ -328,6 +328,34 @@ def test_a_run_that_was_ended_before_its_first_checkpoint_starts_again(corpus, t
     assert run_finetuning(None, tmp_path / "run", resume=True).update == 1
 
 
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("file", r"file: must be a folder for the run, but is a file; name another"),
+        ("file/run", r"file/run: must be a folder for the run, but .*file is a file; name another"),
+    ],
+)
+def test_a_file_where_the_run_belongs_is_refused_before_anything_is_read(tmp_path, place, message):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(NotADirectoryError, match=message):
+        run_finetuning(tmp_path / "no-recipe.yaml", tmp_path / place)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("run", r"run: must be a folder that can be written to, but is not; change its permissions or"),
+        ("run/b", r"run/b: must be a folder that can be written to, but .*run is not; change its"),
+    ],
+)
+def test_an_unwritable_place_is_refused_before_anything_is_read(tmp_path, monkeypatch, place, message):
+    (tmp_path / "run").mkdir(mode=0o555)
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path).stat().st_mode & 0o200)  # root may all
+    with pytest.raises(PermissionError, match=message):
+        run_finetuning(tmp_path / "no-recipe.yaml", tmp_path / place)
+
+
 def test_nothing_to_resume_and_nothing_to_start(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"must hold a run to resume, but has no recipe.yaml"):
         run_finetuning(None, tmp_path, resume=True)

@@ -56,7 +56,10 @@ def open_run(
         ValueError: If the directory holds a run and `resume` is False, a resumption is given another
             recipe, or the recipe is wrong.
         FileNotFoundError: If there is no recipe, or nothing to resume.
+        NotADirectoryError: If a file is where the directory belongs.
+        PermissionError: If the directory cannot be written to.
     """
+    _check_place(directory)
     own = directory / RECIPE_FILE
     if not resume:
         if recipe_path is None:
@@ -99,3 +102,18 @@ def write_recipe(run: Run) -> str:
     beside.write_text(text, encoding="utf-8")
     os.replace(beside, run.directory / RECIPE_FILE)
     return text
+
+
+def _check_place(directory: Path) -> None:
+    """Refuse a place that no run can be written to, before anything is read for it."""
+    # Of a directory that is not there yet, the nearest folder above it tells.
+    found = next((path for path in (directory, *directory.absolute().parents) if path.exists()), directory)
+    if not found.is_dir():
+        which = "is a file" if found == directory else f"{found} is a file"
+        raise NotADirectoryError(f"{directory}: must be a folder for the run, but {which}; name another.")
+    if not os.access(found, os.W_OK | os.X_OK):
+        which = "is not" if found == directory else f"{found} is not"
+        raise PermissionError(
+            f"{directory}: must be a folder that can be written to, but {which}; "
+            "change its permissions or name another."
+        )
