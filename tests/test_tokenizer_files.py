@@ -120,6 +120,16 @@ class TestOurFiles:
         with pytest.raises(CheckpointError, match="`sampling_rate` must be 16000, but is 8000"):
             read_do_normalize(tmp_path)
 
+    @pytest.mark.parametrize(("value", "written"), [("false", '"false"'), (0, "0"), (None, "null")])
+    def test_a_switch_that_is_neither_true_nor_false_is_refused(self, tmp_path, value, written):
+        write_files(tmp_path, preprocessor_config={"do_normalize": value})
+        line = f"^{tmp_path}/preprocessor_config.json: `do_normalize` must be true or false, but is {written}"
+        with pytest.raises(CheckpointError, match=line):
+            read_do_normalize(tmp_path)
+        write_files(tmp_path, processor_config={"feature_extractor": {"do_normalize": value}})
+        with pytest.raises(CheckpointError, match=r"/processor_config.json: `do_normalize` must be true or"):
+            read_do_normalize(tmp_path)
+
     def test_a_full_disk_leaves_the_old_file(self, tmp_path, monkeypatch):
         phones("a").save(tmp_path)
 

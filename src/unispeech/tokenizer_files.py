@@ -121,11 +121,19 @@ def read_do_normalize(folder: Path) -> bool:
         CheckpointError: If the files are broken, or the model takes another sample rate than 16 kHz.
     """
     older = _read_json(folder / "preprocessor_config.json")
-    settings = {**older, **(_read_json(folder / "processor_config.json").get("feature_extractor") or {})}
+    newer = _read_json(folder / "processor_config.json").get("feature_extractor") or {}
+    settings = {**older, **newer}
     rate = settings.get("sampling_rate", SAMPLE_RATE)
     if rate != SAMPLE_RATE:
         raise CheckpointError(f"{folder}: `sampling_rate` must be {SAMPLE_RATE}, but is {rate}.")
-    return bool(settings.get("do_normalize", True))
+    do_normalize = settings.get("do_normalize", True)
+    if not isinstance(do_normalize, bool):
+        # The text "false" is true to Python: to guess would be to prepare every waveform wrongly.
+        path = folder / ("processor_config.json" if "do_normalize" in newer else "preprocessor_config.json")
+        raise CheckpointError(
+            f"{path}: `do_normalize` must be true or false, but is {json.dumps(do_normalize)}."
+        )
+    return do_normalize
 
 
 def _tokenizer_class(fields: TokenizerFields) -> Json:
