@@ -9,9 +9,11 @@ import difflib
 import warnings
 from collections.abc import Callable
 from dataclasses import field, fields
+from functools import wraps
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
 from unispeech.frames import CONV_KERNEL, CONV_STRIDE, hop
@@ -70,6 +72,42 @@ def _weight(default: float) -> Any:
     return _checked(default, _within(0, float("inf")))
 
 
+def _in_one_line(config_class: Any) -> Any:
+    """Have a strict dataclass say on one line which value it refuses; the types of its errors stay."""
+    assign, validate = config_class.__setattr__, config_class.validate
+
+    @wraps(assign)
+    def assign_or_say(self: PreTrainedConfig, name: str, value: Any) -> None:
+        try:
+            assign(self, name, value)
+        except StrictDataclassError as error:
+            error.args = (_refusal(self, name, value, error.__cause__),)
+            raise
+
+    @wraps(validate)
+    def validate_or_say(self: PreTrainedConfig) -> None:
+        try:
+            validate(self)
+        except StrictDataclassError as error:
+            error.args = (" ".join(str(error.__cause__ or error).split()),)
+            raise
+
+    config_class.__setattr__ = assign_or_say
+    config_class.validate = validate_or_say
+    return config_class
+
+
+def _refusal(config: PreTrainedConfig, name: str, value: Any, cause: BaseException | None) -> str:
+    """What is wrong with the value of a field, with the field's name."""
+    if isinstance(cause, ValueError):  # of our validators, which do not know the name
+        return f"`{name}` {str(cause).removeprefix('it ')}"
+    kind = next(known.type for known in fields(config) if known.name == name)
+    # A union says itself as it is written; a class by its name.
+    named = kind.__name__ if isinstance(kind, type) and not hasattr(kind, "__args__") else str(kind)
+    return f"`{name}` must be of type {named.replace('typing.', '')}, but is {value!r}."
+
+
+@_in_one_line
 @strict
 class UniSpeechConfig(PreTrainedConfig):
     """Architecture and objective of a UniSpeech model.
