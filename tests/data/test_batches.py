@@ -242,8 +242,8 @@ def test_plans_lose_and_repeat_nothing(durations, batch_seconds, num_buckets, wo
             if batch is None:
                 ends.add(position)
             else:
-                seen += [cut.id for cut in batch]
-                assert len(batch) * max(cut.duration for cut in batch) <= batch_seconds * (1 + 1e-9)
+                seen += [cut.id for cut in batch.cuts]
+                assert len(batch.cuts) * max(cut.duration for cut in batch.cuts) <= batch_seconds * (1 + 1e-9)
     assert sorted(seen) == fitting and len(ends) == 1
 
 
@@ -267,7 +267,7 @@ def test_buckets_hold_padding_down(tmp_path):
     rng = np.random.default_rng(0)
     made = [MonoCut(id=str(i), start=0, duration=d, channel=0) for i, d in enumerate(rng.gamma(4, 1, 2000))]
     plan = BatchPlan(made, batch_seconds=40)
-    batches = list(plan.epoch(0))
+    batches = [drawn.cuts for drawn in plan.epoch(0)]
     padded = sum(len(batch) * max(cut.duration for cut in batch) for batch in batches)
     assert 1 - plan.duration / padded < 0.05
 

@@ -7,12 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from lhotse import CutSet, MonoCut
+from lhotse import MonoCut
 from torch.utils.data import DataLoader, Sampler
 
+from unispeech.data.augmentation import Augmentation
 from unispeech.data.collation import Batch, CutBatches
 from unispeech.data.cuts import CutFiles
-from unispeech.data.sampling import BatchPlan, Position
+from unispeech.data.sampling import BatchPlan, DrawnBatch, Position
 from unispeech.errors import ManifestError
 from unispeech.frames import CONV_KERNEL, CONV_STRIDE, Seconds
 from unispeech.text import Vocabulary
@@ -141,7 +142,7 @@ class BatchLoader:
             self.unreadable[name] = reason
 
 
-class _Draws(Sampler[CutSet]):
+class _Draws(Sampler[DrawnBatch]):
     """Chooses the cuts of the batches to come, ahead of what is handed out, and remembers their places.
 
     It knows nothing of its loader: in a circle of references a loader would outlive its use, and its end
@@ -157,14 +158,14 @@ class _Draws(Sampler[CutSet]):
         self.behind: deque[Position] = deque()
         """The places behind the batches that are drawn and not yet handed out."""
 
-    def __iter__(self) -> Iterator[CutSet]:
+    def __iter__(self) -> Iterator[DrawnBatch]:
         self.behind.clear()
-        for position, cuts in self._plan.share(self.position, self._rank, self._world_size):
-            if cuts is None:
+        for position, drawn in self._plan.share(self.position, self._rank, self._world_size):
+            if drawn is None:
                 self.next_epoch = position
                 return
             self.behind.append(position)
-            yield cuts
+            yield drawn
 
 
 def make_loader(
@@ -178,6 +179,7 @@ def make_loader(
     min_seconds: Seconds = 0.0,
     max_seconds: Seconds | None = None,
     num_buckets: int | None = None,
+    augmentation: Augmentation | None = None,
     shuffle: bool = True,
     seed: int = 0,
     rank: int = 0,
@@ -199,6 +201,7 @@ def make_loader(
         min_seconds: Shorter utterances are left out.
         max_seconds: Longer utterances are left out; None leaves out what is longer than `batch_seconds`.
         num_buckets: Groups of like length from which batches are drawn; None chooses by the amount of data.
+        augmentation: How the recordings are changed; None leaves them as they are.
         shuffle: Whether each epoch has an order of its own (training); else every iteration is the same pass
             over all utterances (validation).
         seed: Where every draw comes from.
@@ -221,6 +224,7 @@ def make_loader(
         vocabulary=vocabulary,
         label2id=label2id,
         allow_unlabelled=allow_unlabelled,
+        augmentation=augmentation,
         do_normalize=do_normalize,
         kernels=kernels,
         strides=strides,
@@ -238,6 +242,7 @@ def make_loader(
         num_buckets=num_buckets,
         shuffle=shuffle,
         seed=seed,
+        augmentation=augmentation,
         check=check,
     )
     for names, limit in ((plan.too_short, "short"), (plan.too_long, "long")):

@@ -10,11 +10,13 @@ import numpy as np
 import soundfile
 import soxr
 import torch
-from lhotse import CutSet, MonoCut
+from lhotse import MonoCut
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from unispeech.audio import Waveform, load_audio, normalise_waveform
+from unispeech.data.augmentation import Augmentation, augment, change_speed
+from unispeech.data.sampling import DrawnBatch
 from unispeech.errors import ManifestError
 from unispeech.frames import CONV_KERNEL, CONV_STRIDE, SAMPLE_RATE, Seconds, frame_to_seconds, num_frames
 from unispeech.objectives import IGNORED_LABEL
@@ -55,7 +57,7 @@ def padding_fraction(batch: Batch) -> float:
 
 
 class CutBatches(Dataset[dict[str, Any]]):
-    """Reads batches of cuts as tensors: the item of a set of cuts is a batch.
+    """Reads batches of cuts as tensors: the item of a `DrawnBatch` is a `Batch`.
 
     Without `vocabulary` and `label2id` batches have no targets.
 
@@ -63,6 +65,7 @@ class CutBatches(Dataset[dict[str, Any]]):
         vocabulary: Symbols of a CTC head: the phones, or the text where it holds characters, are the labels.
         label2id: Classes of a classifier; the labels of the cuts are the labels.
         allow_unlabelled: Whether utterances without a target are read, with -100 for labels.
+        augmentation: How the waveforms are changed after they are read; None leaves them as they are.
         do_normalize: Whether each waveform gets zero mean and unit variance over its own samples.
         kernels: Kernel sizes of the feature encoder, `config.conv_kernel`.
         strides: Strides of the feature encoder, `config.conv_stride`.
@@ -77,6 +80,7 @@ class CutBatches(Dataset[dict[str, Any]]):
         vocabulary: Vocabulary | None = None,
         label2id: Mapping[str, int] | None = None,
         allow_unlabelled: bool = False,
+        augmentation: Augmentation | None = None,
         do_normalize: bool = True,
         kernels: Sequence[int] = CONV_KERNEL,
         strides: Sequence[int] = CONV_STRIDE,
@@ -86,16 +90,17 @@ class CutBatches(Dataset[dict[str, Any]]):
         self._vocabulary = vocabulary
         self._label2id = label2id
         self._allow_unlabelled = allow_unlabelled
+        self._augmentation = augmentation
         self._do_normalize = do_normalize
         self._kernels = tuple(kernels)
         self._strides = tuple(strides)
         self._phone_ids: dict[tuple[str, str | None], int] = {}
 
-    def __getitem__(self, cuts: CutSet) -> dict[str, Any]:
+    def __getitem__(self, drawn: DrawnBatch) -> dict[str, Any]:
         """Read a batch.
 
         Args:
-            cuts: The utterances.
+            drawn: The utterances.
 
         Returns:
             A `Batch` of those that can be read, and under "unreadable" pairs of id and reason of those that
@@ -103,15 +108,17 @@ class CutBatches(Dataset[dict[str, Any]]):
         """
         read: list[tuple[MonoCut, Waveform]] = []
         unreadable: list[tuple[str, str]] = []
-        for cut in cuts:
+        for index, cut in enumerate(drawn.cuts):
             try:
-                waveform = load_cut(cut)
+                waveform = change_speed(load_cut(cut), drawn.speed)
             except (OSError, ManifestError) as error:
                 unreadable.append((cut.id, str(error)))
                 continue
+            if self._augmentation is not None:
+                waveform = augment(waveform, self._augmentation, drawn.generator(index))
             # Before padding: padding is no part of the utterance.
             read.append((cut, normalise_waveform(waveform) if self._do_normalize else waveform))
-        return {**(self._collate(read) if read else {}), "unreadable": unreadable}
+        return {**(self._collate(read, drawn.speed) if read else {}), "unreadable": unreadable}
 
     def target_ids(self, cut: MonoCut) -> list[int]:
         """What is to be learnt of an utterance.
@@ -148,7 +155,7 @@ class CutBatches(Dataset[dict[str, Any]]):
             return ("phones", custom.get("phones")) if is_phones else ("a text", supervision.text)
         return ("a label", custom.get("label")) if self._label2id is not None else ("", None)
 
-    def _collate(self, read: Sequence[tuple[MonoCut, Waveform]]) -> Batch:
+    def _collate(self, read: Sequence[tuple[MonoCut, Waveform]], speed: float) -> Batch:
         num_samples = torch.tensor([len(waveform) for _, waveform in read])
         input_values = torch.zeros(len(read), int(num_samples.max()))
         for row, (_, waveform) in zip(input_values, read, strict=True):
@@ -164,13 +171,13 @@ class CutBatches(Dataset[dict[str, Any]]):
         if self._vocabulary is not None:
             batch["labels"] = pad_labels([self.target_ids(cut) for cut in cuts])
             if any(_phone_alignment(cut) for cut in cuts):
-                batch["frame_labels"] = self._frame_labels(cuts, num_samples)
+                batch["frame_labels"] = self._frame_labels(cuts, num_samples, speed)
         elif self._label2id is not None:
             classes = [self.target_ids(cut) or [IGNORED_LABEL] for cut in cuts]
             batch["labels"] = torch.tensor(classes).squeeze(1)
         return batch
 
-    def _frame_labels(self, cuts: Sequence[MonoCut], num_samples: Tensor) -> Tensor:
+    def _frame_labels(self, cuts: Sequence[MonoCut], num_samples: Tensor, speed: float) -> Tensor:
         """(B, T) symbol of the phone whose interval holds the centre of the frame."""
         assert self._vocabulary is not None
         lengths = num_frames(num_samples, self._kernels, self._strides)
@@ -180,7 +187,7 @@ class CutBatches(Dataset[dict[str, Any]]):
             if not items or not length:
                 continue
             first, second = (frame_to_seconds(frame, self._kernels, self._strides) for frame in (0, 1))
-            centres = first + (second - first) * np.arange(length)
+            centres = speed * (first + (second - first) * np.arange(length))
             starts = np.array([item.start for item in items])
             index = np.searchsorted(starts, centres, side="right") - 1
             ends = np.array([item.start + item.duration for item in items])

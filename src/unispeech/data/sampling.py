@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from lhotse import CutSet, MonoCut
+from lhotse import MonoCut
 from lhotse.dataset.sampling import DynamicBucketingSampler
 from lhotse.dataset.sampling.base import SamplingConstraint
 
+from unispeech.data.augmentation import Augmentation
 from unispeech.data.cuts import CutFiles
 from unispeech.errors import ManifestError
 from unispeech.frames import Seconds
@@ -65,6 +66,34 @@ class PaddedConstraint(SamplingConstraint):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DrawnBatch:
+    """The utterances of a batch, and where everything about it that is random comes from."""
+
+    cuts: list[MonoCut]
+    """The utterances, or the parts of them that are to be read."""
+    key: tuple[int, int, int]
+    """Seed, epoch and number of the batch in it, each in [0, 2 ** 32): no process or worker changes them."""
+    speed: float = 1.0
+    """Factor by which the utterances are to go faster."""
+
+    def generator(self, index: int) -> np.random.Generator:
+        """What an utterance draws from, the same one whenever the batch is read.
+
+        Args:
+            index: Its place in the batch, from 0.
+
+        Returns:
+            A generator of its own.
+        """
+        return _generator(self.key, index + 1)
+
+
+def _generator(key: tuple[int, int, int], number: int) -> np.random.Generator:
+    # Always four words: numpy takes a shorter seed for one that ends in zeros.
+    return np.random.default_rng((*key, number))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Position:
     """A place in the endless sequence of batches that all processes share."""
 
@@ -90,10 +119,13 @@ class BatchPlan:
         num_buckets: Groups of like length from which batches are drawn; None chooses by the amount of data.
         shuffle: Whether each epoch has an order of its own; else all epochs are the same.
         seed: Where every draw comes from.
+        augmentation: Its range of speeds; utterances and batches are kept so short that none passes its limit
+            when it is slowed down. None changes no speed.
         check: Called with every cut that is not left out; raises a ValueError on one that cannot be used.
 
     Raises:
-        ValueError: If `batch_seconds` or `num_buckets` is not positive.
+        ValueError: If `batch_seconds` or `num_buckets` is not positive, or an `augmentation` is given without
+            `shuffle`.
         ManifestError: If a cut cannot be used, or none is left.
     """
 
@@ -108,6 +140,7 @@ class BatchPlan:
         num_buckets: int | None = None,
         shuffle: bool = True,
         seed: int = 0,
+        augmentation: Augmentation | None = None,
         check: Callable[[MonoCut], None] | None = None,
     ) -> None:
         for name, value in {
@@ -117,9 +150,16 @@ class BatchPlan:
         }.items():
             if value is not None and value <= 0:
                 raise ValueError(f"`{name}` must be positive, but is {value}.")
+        if augmentation is not None and not shuffle:
+            raise ValueError(
+                "`augmentation` must be None without `shuffle`: what is validated stays as it is."
+            )
+        speed = None if augmentation is None else augmentation.speed
+        batch_seconds *= 1.0 if speed is None else min(speed[0], 1.0)
         self._cuts = cuts
         self._shuffle = shuffle
         self._seed = seed
+        self._augmentation = augmentation
         self._min_seconds = min_seconds
         self._max_seconds = batch_seconds if max_seconds is None else min(max_seconds, batch_seconds)
         self.too_short: list[str] = []
@@ -144,11 +184,15 @@ class BatchPlan:
             batch_seconds=batch_seconds,
             batch_utterances=batch_utterances,
         )
-        settings = (batch_seconds, batch_utterances, self._constraint.bounds, shuffle, seed)
+        settings: tuple[object, ...] = (
+            *(batch_seconds, batch_utterances, self._constraint.bounds, shuffle, seed),
+            # What is not set changes no number: runs of older versions go on.
+            *([] if speed is None else ["speed", speed]),
+        )
         self.fingerprint = zlib.crc32(repr(settings).encode(), self._checksum)
         """A number that changes with the data and with every setting that changes the batches."""
 
-    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[CutSet]:
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[DrawnBatch]:
         """Draw the batches of an epoch.
 
         Args:
@@ -171,11 +215,19 @@ class BatchPlan:
             seed=self._seed,
         )
         sampler.set_epoch(epoch if self._shuffle else 0)
-        yield from itertools.islice(sampler, start, None)
+        for number, cuts in enumerate(itertools.islice(sampler, start, None), start):
+            yield self._draw(list(cuts), (self._seed % 2**32, epoch, number))
+
+    def _draw(self, cuts: list[MonoCut], key: tuple[int, int, int]) -> DrawnBatch:
+        """Decide what is random about a batch."""
+        if self._augmentation is None:
+            return DrawnBatch(cuts=cuts, key=key)
+        rng = _generator(key, 0)
+        return DrawnBatch(cuts=cuts, key=key, speed=self._augmentation.draw_speed(rng))
 
     def share(
         self, position: Position, rank: int, world_size: int
-    ) -> Iterator[tuple[Position, CutSet | None]]:
+    ) -> Iterator[tuple[Position, DrawnBatch | None]]:
         """Draw what one process gets of the rest of an epoch.
 
         Args:
@@ -187,10 +239,10 @@ class BatchPlan:
             The position behind each batch, and the batch; at last the beginning of the next epoch, and None.
         """
         index = position.batch
-        for cuts in self.epoch(position.epoch, start=index):
+        for drawn in self.epoch(position.epoch, start=index):
             index += 1
             if (position.offset + index - 1) % world_size == rank:
-                yield Position(epoch=position.epoch, batch=index, offset=position.offset), cuts
+                yield Position(epoch=position.epoch, batch=index, offset=position.offset), drawn
         yield Position(epoch=position.epoch + 1, offset=position.offset + index), None
 
     def _fits(self, cut: MonoCut) -> bool:
