@@ -17,7 +17,8 @@ from unispeech.data.synthesis import synthesise_corpus
 from unispeech.data.synthesis_plan import Size
 from unispeech.engines.torch_engine import find_device
 from unispeech.errors import CheckpointError, ManifestError
-from unispeech.training.recipe import OptimSettings, load_recipe
+from unispeech.training.recipe import load_recipe
+from unispeech.training.sections import OptimSettings
 
 
 def test_a_model_is_never_saved_over_a_file(tmp_path):

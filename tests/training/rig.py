@@ -16,13 +16,9 @@ from unispeech.models import UniSpeechForCTC
 from unispeech.text import Vocabulary
 from unispeech.training.loop import Outcome, TrainingLoop
 from unispeech.training.processes import make_accelerator
-from unispeech.training.recipe import (
-    FinetuneObjectiveSettings,
-    OptimSettings,
-    RuntimeSettings,
-    ScheduleSettings,
-)
+from unispeech.training.recipe import FinetuneObjectiveSettings
 from unispeech.training.recognition import CTCStage
+from unispeech.training.sections import OptimSettings, RuntimeSettings, ScheduleSettings
 from unispeech.training.state import TrainingState, find_checkpoint, load_state
 
 torch.set_num_threads(1)  # these networks are too small for two

@@ -13,9 +13,10 @@ from unispeech.configuration import UniSpeechConfig
 from unispeech.errors import CheckpointError, ManifestError
 from unispeech.models import UniSpeechForCTC, UniSpeechForPreTraining
 from unispeech.text import Vocabulary
-from unispeech.training.finetune import build_labels, build_vocabulary, run_finetuning
-from unispeech.training.recipe import DataSettings, MaskingSettings, ModelSettings
+from unispeech.training.finetune import run_finetuning
+from unispeech.training.sections import BatchSettings, MaskingSettings, ModelSettings
 from unispeech.training.starting_model import make_classifier, make_recogniser
+from unispeech.training.targets import build_labels, build_vocabulary
 
 torch.set_num_threads(1)
 
@@ -253,25 +254,20 @@ def test_an_encoder_of_other_parts_is_refused(tmp_path, monkeypatch):
 
 
 def test_vocabularies_come_from_transcripts_or_directories(corpus, tmp_path):
-    train = (str(corpus["train"]),)
-    assert build_vocabulary(DataSettings(train=train), None).symbols == ("<pad>", "a", "b", "c", "d")
-    tagged = build_vocabulary(DataSettings(train=train, tag_languages=True), None)
-    assert tagged.symbols[1] == "(en)a"
+    def build(units: str = "phones", init: str | None = None, **settings: object) -> Vocabulary:
+        return build_vocabulary([str(corpus["train"])], units, BatchSettings(**settings), init)
+
+    assert build().symbols == ("<pad>", "a", "b", "c", "d")
+    assert build(tag_languages=True).symbols[1] == "(en)a"
     VOCABULARY.save(tmp_path)
-    assert (
-        build_vocabulary(DataSettings(train=train, vocabulary=str(tmp_path)), None).symbols
-        == VOCABULARY.symbols
-    )
-    assert (
-        build_vocabulary(DataSettings(train=train, vocabulary="init"), str(tmp_path)).symbols
-        == VOCABULARY.symbols
-    )
+    assert build(vocabulary=str(tmp_path)).symbols == VOCABULARY.symbols
+    assert build(vocabulary="init", init=str(tmp_path)).symbols == VOCABULARY.symbols
     with pytest.raises(ValueError, match=r"vocabulary must hold characters, but holds phones"):
-        build_vocabulary(DataSettings(train=train, vocabulary=str(tmp_path), units="characters"), None)
+        build("characters", vocabulary=str(tmp_path))
 
 
 def test_cuts_without_anything_to_learn_are_refused(corpus, tmp_path, monkeypatch):
-    import unispeech.training.finetune as module
+    import unispeech.training.targets as module
 
     class Nothing:
         custom = None
@@ -279,13 +275,13 @@ def test_cuts_without_anything_to_learn_are_refused(corpus, tmp_path, monkeypatc
         language = None
         alignment = None
 
-    monkeypatch.setattr(module, "_supervisions", lambda settings: iter([Nothing()]))
+    monkeypatch.setattr(module, "supervisions", lambda cuts: iter([Nothing()]))
     with pytest.raises(
         ManifestError, match=r"x: cuts must have phones, but have none; prepare them with --units phones"
     ):
-        build_vocabulary(DataSettings(train=("x",)), None)
+        build_vocabulary(["x"], "phones", BatchSettings(), None)
     with pytest.raises(ManifestError, match=r"x: cuts must have a label, but have none"):
-        build_labels(DataSettings(train=("x",)))
+        build_labels(["x"])
 
 
 def test_times_that_are_missing_are_asked_for_before_the_start(corpus, tmp_path):

@@ -7,14 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unispeech.training.recipe import (
-    DataSettings,
-    FinetuneRecipe,
-    MaskingSettings,
-    ModelSettings,
-    OptimSettings,
-    load_recipe,
-)
+from unispeech.training.recipe import DataSettings, FinetuneRecipe, load_recipe
+from unispeech.training.sections import MaskingSettings, ModelSettings, OptimSettings
 from unispeech.training.settings import dump_settings, first_difference
 
 MINIMAL = "model:\n  init: some/model\ndata:\n  train: cuts.jsonl.gz\n"  # 4 lines

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unispeech.training.loop import make_optimizer
-from unispeech.training.recipe import OptimSettings, ScheduleSettings
 from unispeech.training.schedules import learning_rate, schedule_factor
+from unispeech.training.sections import OptimSettings, ScheduleSettings
 
 TRI_STAGE = ScheduleSettings(num_updates=20_000, kind="tri-stage", warmup_fraction=0.1, hold_fraction=0.4)
 STAGE_1 = ScheduleSettings(

@@ -10,11 +10,11 @@ from torch import nn
 from unispeech.data.collation import Batch
 from unispeech.models import UniSpeechForSequenceClassification
 from unispeech.training.parts import check_labels, draw_layers, frozen_prefixes
-from unispeech.training.recipe import OptimSettings
-from unispeech.training.stage import Losses, Step
+from unispeech.training.sections import OptimSettings
+from unispeech.training.stage import Losses, Steady, Step
 
 
-class ClassificationStage:
+class ClassificationStage(Steady):
     """One label per utterance, by cross-entropy.
 
     Args:
@@ -38,18 +38,6 @@ class ClassificationStage:
             Prefixes of parameter names.
         """
         return frozen_prefixes(self.model, self.optim, update)
-
-    def start_update(self, model: nn.Module, update: int) -> dict[str, float]:
-        """Nothing moves with the updates.
-
-        Args:
-            model: The bare model.
-            update: Number of updates made before.
-
-        Returns:
-            Nothing for the log.
-        """
-        return {}
 
     def losses(self, model: nn.Module, batch: Batch, step: Step) -> Losses:
         """Cross-entropy of a micro-batch.

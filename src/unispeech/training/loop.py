@@ -22,10 +22,10 @@ from torch import Tensor, nn
 
 from unispeech.data.collation import Batch
 from unispeech.frames import SAMPLE_RATE
-from unispeech.training.monitor import Meters, Monitor, average
+from unispeech.training.monitor import Meters, Monitor, average, total_counts
 from unispeech.training.processes import Interruption
-from unispeech.training.recipe import OptimSettings, RuntimeSettings, ScheduleSettings
 from unispeech.training.schedules import learning_rate
+from unispeech.training.sections import OptimSettings, RuntimeSettings, ScheduleSettings
 from unispeech.training.stage import Batches, Losses, Stage, Step
 from unispeech.training.state import BEST, LAST, TrainingState, evaluating, save_checkpoint, seed_update
 
@@ -112,7 +112,7 @@ class TrainingLoop:
             How the run ended.
 
         Raises:
-            ValueError: If a loss or a gradient is not finite, or there are no batches.
+            ValueError: If a loss or a gradient is not finite, the run has collapsed, or there are no batches.
             OSError: If a checkpoint cannot be written.
         """
         self._interruption = Interruption()
@@ -198,10 +198,17 @@ class TrainingLoop:
             self._monitor.advance(self.state.update, self.state.audio_seconds)
         if not self._is_due(self.runtime.log_every):
             return
-        averages = average(self._gather([self.meters.state_dict()]))
+        states = self._gather([self.meters.state_dict()])
         self.meters.clear()
+        review = self.stage.review(self.state.update, average(states), total_counts(states))
         if self._monitor is not None:
-            self._monitor.log(self.state.update, averages | values)
+            self._monitor.log(self.state.update, review.values | values)
+        if review.collapse:
+            # What was saved before is worth more than the weights of now.
+            raise ValueError(
+                f"{self.directory}: stopped at update {self.state.update}: {review.collapse} Checkpoints "
+                "stay as they are."
+            )
 
     def _validate(self) -> bool:
         """Measure on the dev data and keep the best; returns whether a process was told to stop meanwhile."""
@@ -291,6 +298,8 @@ class TrainingLoop:
         """Count what a micro-batch says."""
         for name, (total, count) in losses.logs.items():
             self.meters.add(name, float(total), float(count))
+        for name, counts in losses.counts.items():
+            self.meters.count(name, counts)
         computed = batch["input_values"].numel() / SAMPLE_RATE
         self.meters.add("padding_fraction", computed - audio_seconds, computed)
 

@@ -5,8 +5,13 @@ over the updates since the last one: `loss` (what is minimised, per target), `lo
 `loss/frame` (nats per frame), `frame_accuracy`, `accuracy`, `blank_ratio` (share of frames whose best symbol
 is the blank), `infeasible_fraction` (share of utterances with more symbols than frames), `grad_norm` (before
 it is shortened), `lr`, `audio_seconds_per_second`, `waiting_fraction` (share of the time spent on waiting for
-batches) and `padding_fraction`. Validation lines have `dev/per`, `dev/wer`, `dev/cer`, `dev/accuracy`,
-`dev/loss`, `dev/loss/ctc` and `dev/blank_ratio`, as far as the stage has them.
+batches) and `padding_fraction`. Pre-training adds `loss/contrastive` and `loss/diversity` (per target frame),
+`contrastive_accuracy` and `contrastive_chance`, `code_perplexity` and `prob_perplexity` (summed over
+codebooks), `dead_codes/G` (entries of codebook G that no target chose since the last line), `masked_fraction`
+(targets among the frames), `equal_negatives` (share of negatives with the codes of their positive) and
+`temperature`. Validation lines have `dev/per`, `dev/wer`, `dev/cer`, `dev/accuracy`, `dev/loss`,
+`dev/loss/ctc`, `dev/blank_ratio`, `dev/loss/contrastive` and `dev/contrastive_accuracy`, as far as the stage
+has them.
 """
 
 import json
@@ -18,14 +23,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from torch import Tensor
+
 LOG_FILE = "log.jsonl"
 
 
 class Meters:
-    """Weighted sums since the last line of the log; a meter's value is its sum over its weight."""
+    """What adds up between two lines of the log: counts, and weighted sums (value: sum over weight)."""
 
     def __init__(self) -> None:
         self._sums: dict[str, tuple[float, float]] = {}
+        self._counts: dict[str, Tensor] = {}
 
     def add(self, name: str, total: float, weight: float) -> None:
         """Add to a meter.
@@ -38,21 +46,37 @@ class Meters:
         before = self._sums.get(name, (0.0, 0.0))
         self._sums[name] = (before[0] + total, before[1] + weight)
 
-    def state_dict(self) -> dict[str, list[float]]:
-        """The sums as plain values."""
-        return {name: list(pair) for name, pair in self._sums.items()}
+    def count(self, name: str, counts: Tensor) -> None:
+        """Add to a table of counts.
 
-    def load_state_dict(self, state: Mapping[str, list[float]]) -> None:
-        """Go on from stored sums."""
-        self._sums = {name: (total, weight) for name, (total, weight) in state.items()}
+        Args:
+            name: What is counted.
+            counts: Any shape, the same every time.
+        """
+        counts = counts.detach().cpu()
+        before = self._counts.get(name)
+        self._counts[name] = counts if before is None else before + counts
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums and counts as lists and tensors."""
+        return {
+            "sums": {name: list(pair) for name, pair in self._sums.items()},
+            "counts": dict(self._counts),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from stored sums and counts."""
+        self._sums = {name: (total, weight) for name, (total, weight) in state["sums"].items()}
+        self._counts = dict(state["counts"])
 
     def clear(self) -> None:
         """Start anew."""
         self._sums.clear()
+        self._counts.clear()
 
 
-def average(states: list[dict[str, list[float]]]) -> dict[str, float]:
-    """Join the meters of all processes.
+def average(states: list[dict[str, Any]]) -> dict[str, float]:
+    """Join the weighted sums of all processes.
 
     Args:
         states: `Meters.state_dict()` of every process.
@@ -62,11 +86,27 @@ def average(states: list[dict[str, list[float]]]) -> dict[str, float]:
     """
     sums: dict[str, list[float]] = {}
     for state in states:
-        for name, (total, weight) in state.items():
+        for name, (total, weight) in state["sums"].items():
             pair = sums.setdefault(name, [0.0, 0.0])
             pair[0] += total
             pair[1] += weight
     return {name: total / weight for name, (total, weight) in sums.items() if weight}
+
+
+def total_counts(states: list[dict[str, Any]]) -> dict[str, Tensor]:
+    """Join the counts of all processes.
+
+    Args:
+        states: `Meters.state_dict()` of every process.
+
+    Returns:
+        Name -> counts.
+    """
+    totals: dict[str, Tensor] = {}
+    for state in states:
+        for name, counts in state["counts"].items():
+            totals[name] = totals[name] + counts if name in totals else counts
+    return totals
 
 
 class Monitor:

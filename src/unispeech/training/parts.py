@@ -5,7 +5,7 @@ from torch import Tensor
 
 from unispeech.models import UniSpeechPreTrainedModel
 from unispeech.objectives import IGNORED_LABEL
-from unispeech.training.recipe import OptimSettings
+from unispeech.training.sections import OptimSettings
 
 
 def frozen_prefixes(model: UniSpeechPreTrainedModel, optim: OptimSettings, update: int) -> tuple[str, ...]:

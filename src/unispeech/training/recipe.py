@@ -1,137 +1,95 @@
 """What a run is made of: the settings of a recipe, section by section.
 
-A recipe is a YAML file with the sections below, every key optional unless its docstring says otherwise.
-`load_recipe` reads one, `settings.dump_settings` writes the complete one into the run directory. Stages share
-the sections `masking`, `optim`, `schedule` and `runtime`; the others are each stage's own.
+A recipe is a YAML file with the sections below, every key optional unless its docstring says otherwise. The
+`load_` functions read one, `settings.dump_settings` writes the complete one into the run directory. Stages
+share the sections of `sections.py`; those here are each stage's own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
+from unispeech.training.sections import (
+    VERSION,
+    AugmentationSettings,
+    BatchSettings,
+    Chance,
+    MaskingSettings,
+    ModelSettings,
+    OptimSettings,
+    RuntimeSettings,
+    ScheduleSettings,
+    absolute,
+    check_version,
+)
 from unispeech.training.settings import (
-    FieldsOf,
-    Fraction,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    Range,
     Section,
     load_settings,
 )
 
-VERSION = 1
-"""The version of the recipe's keys; a recipe of another version is refused."""
-
-Chance = Annotated[float, Range(low=0, high=1)]
+B = TypeVar("B", bound=BatchSettings)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSettings(Section):
-    """What the run starts from, and the dropouts that it trains with (None keeps those of the model)."""
-
-    name: ClassVar[str] = "model"
-
-    init: str | None = None
-    """Model directory to start from: a previous run's `best`, a converted checkpoint. None starts afresh."""
-    config: Annotated[
-        Mapping[str, object] | None, FieldsOf(module="unispeech.configuration", cls="UniSpeechConfig")
-    ] = None
-    """Fields of `UniSpeechConfig` for a model with random weights; either this or `init` is given."""
-    hidden_dropout: Chance | None = None
-    """Dropout behind every sublayer of the encoder."""
-    attention_dropout: Chance | None = None
-    """Dropout on attention weights."""
-    activation_dropout: Chance | None = None
-    """Dropout between the two matrices of a feed-forward block."""
-    feat_proj_dropout: Chance | None = None
-    """Dropout on the encoder's input."""
-    final_dropout: Chance | None = None
-    """Dropout before the head."""
-    layerdrop: Chance | None = None
-    """Chance that a whole encoder layer is left out of an update."""
-    gradient_checkpointing: bool = False
-    """Whether layers are computed again in the backward pass, for less memory and a third more time."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if (self.init is None) == (self.config is None):
-            given = "neither is" if self.init is None else "both are"
-            raise ValueError(f"exactly one of `model.init` and `model.config` must be given, but {given}.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataSettings(Section):
-    """Which utterances are learned from and how they are put into batches."""
-
-    name: ClassVar[str] = "data"
+class DataSettings(BatchSettings):
+    """Which labelled utterances fine-tuning learns from and how they are put into batches."""
 
     train: tuple[str, ...]
     """Cut files (`cuts.jsonl.gz`) or directories that `unispeech prepare` or `synthesise` wrote. Required."""
-    dev: tuple[str, ...] = ()
-    """The same for validation; empty trains without validation, and `best` is then never written."""
+    shares: tuple[float, ...] | None = None
+    """Share of the batches that each entry of `train` gets; None puts all into one heap."""
     units: Literal["phones", "characters", "label"] = "phones"
     """What is learned: the cuts' phones, the characters of their text, or their label (classification)."""
-    vocabulary: str | None = None
-    """Directory with a saved vocabulary; "init" takes that of `model.init`; None builds it from `train`."""
-    batch_seconds: PositiveFloat = 40.0
-    """Audio in a micro-batch of one process, padding included."""
-    min_seconds: NonNegativeFloat = 0.1
-    """Shorter utterances are left out of training."""
-    max_seconds: PositiveFloat | None = None
-    """Longer utterances are left out of training; None leaves out what is longer than `batch_seconds`."""
-    num_buckets: PositiveInt | None = None
-    """Groups of like length from which batches are drawn; None chooses by the amount of data."""
-    num_workers: NonNegativeInt = 0
-    """Processes that read audio; 0 reads in the training process."""
-    normalize: bool | None = None
-    """Whether waveforms get zero mean and unit variance; None means as `model.init` takes them, else True."""
-    tag_languages: bool = False
-    """Whether a vocabulary that is built gives each language phones of its own."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.train:
             raise ValueError("`data.train` must name at least one set of cuts, but is empty.")
-        if self.max_seconds is not None and self.min_seconds > self.max_seconds:
-            raise ValueError(
-                f"`data.min_seconds` ({self.min_seconds}) must not exceed `data.max_seconds` "
-                f"({self.max_seconds})."
-            )
+        if self.shares is not None:
+            if len(self.shares) != len(self.train):
+                raise ValueError(
+                    f"`data.shares` must have a share for each of the {len(self.train)} entries of "
+                    f"`data.train`, but has {len(self.shares)}."
+                )
+            if min(self.shares) <= 0:
+                raise ValueError(f"`data.shares` must be positive, but are {list(self.shares)}.")
+
+    def absolute(self) -> Self:
+        """The same with absolute paths."""
+        return _with_absolute_paths(self, "train", "dev")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskingSettings(Section):
-    """Spans that are hidden from the encoder while it learns; None keeps what the model's config says."""
+class PretrainDataSettings(BatchSettings):
+    """The labelled and the unlabelled stream of pre-training: one of them, or both in one run."""
 
-    name: ClassVar[str] = "masking"
+    labelled: tuple[str, ...] = ()
+    """Cuts with phones, which learn by CTC and by contrast: stage 1."""
+    unlabelled: tuple[str, ...] = ()
+    """Cuts whose transcripts, if there are any, are not looked at; they learn by contrast: stage 2."""
+    unlabelled_share: Chance = 0.5
+    """Share of the batches that is unlabelled, where both streams are given."""
 
-    time_prob: Chance | None = None
-    """Share of frames that the spans would cover if none overlapped."""
-    time_length: PositiveInt | None = None
-    """Frames in a span."""
-    time_min_spans: NonNegativeInt | None = None
-    """Fewest spans in an utterance."""
-    channel_prob: Chance | None = None
-    """Share of the encoder's input channels that the spans would cover if none overlapped."""
-    channel_length: PositiveInt | None = None
-    """Channels in a span."""
-    channel_min_spans: NonNegativeInt | None = None
-    """Fewest spans over the channels."""
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.labelled and not self.unlabelled:
+            raise ValueError(
+                "`data.labelled` or `data.unlabelled` must name at least one set of cuts, but both are empty."
+            )
+        if self.labelled and self.unlabelled and not 0 < self.unlabelled_share < 1:
+            raise ValueError(
+                f"`data.unlabelled_share` must lie between 0 and 1 for two streams, but is "
+                f"{self.unlabelled_share}; leave one stream out instead."
+            )
 
-    def config_fields(self) -> dict[str, float | int]:
-        """The settings that are given, under the names of `UniSpeechConfig`."""
-        fields = {
-            "mask_time_prob": self.time_prob,
-            "mask_time_length": self.time_length,
-            "mask_time_min_masks": self.time_min_spans,
-            "mask_feature_prob": self.channel_prob,
-            "mask_feature_length": self.channel_length,
-            "mask_feature_min_masks": self.channel_min_spans,
-        }
-        return {key: value for key, value in fields.items() if value is not None}
+    def absolute(self) -> Self:
+        """The same with absolute paths."""
+        return _with_absolute_paths(self, "labelled", "unlabelled", "dev")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,87 +116,90 @@ class FinetuneObjectiveSettings(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimSettings(Section):
-    """AdamW, and which parts learn."""
+class PretrainObjectiveSettings(Section):
+    """What pre-training minimises; the defaults are those of the paper's first stage."""
 
-    name: ClassVar[str] = "optim"
+    name: ClassVar[str] = "objective"
 
-    learning_rate: PositiveFloat = 1e-4
-    """The highest rate of the schedule."""
-    betas: tuple[float, float] = (0.9, 0.98)
-    """Memory of the running mean of gradients and of their squares."""
-    eps: PositiveFloat = 1e-8
-    """Added to the denominator."""
-    weight_decay: NonNegativeFloat = 0.0
-    """Decoupled: a weight loses this share of itself times the learning rate in every update."""
-    max_grad_norm: PositiveFloat | None = 1.0
-    """Longer gradients are shortened to this norm; None leaves them."""
-    freeze_convolutions: bool = False
-    """Whether the convolutional feature encoder keeps its weights for the whole run."""
-    freeze_encoder_updates: NonNegativeInt = 0
-    """Updates at the start in which only the head learns."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"`optim.betas` must each lie in [0, 1), but are {list(self.betas)}.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScheduleSettings(Section):
-    """How long the run is and how its learning rate moves; see `schedules.schedule_factor`."""
-
-    name: ClassVar[str] = "schedule"
-
-    num_updates: PositiveInt = 1000
-    """Updates in the whole run."""
-    kind: Literal["tri-stage", "polynomial", "constant"] = "tri-stage"
-    """How the rate falls after the hold: exponentially, by a power of the remaining share, not at all."""
-    warmup_fraction: Fraction = 0.1
-    """Share of the run in which the rate climbs."""
-    hold_fraction: Fraction = 0.4
-    """Share of the run in which it stays at its highest."""
-    initial_factor: Fraction = 0.01
-    """Rate of the first update, as a share of the highest."""
-    final_factor: Fraction = 0.05
-    """Rate at the end, as a share of the highest."""
-    power: PositiveFloat = 1.0
-    """Exponent of the polynomial; 1 is a straight line."""
+    ctc_weight: Chance = 0.5
+    """Weight of CTC in labelled utterances; the contrastive part has the rest, in unlabelled ones all."""
+    replace_prob: Chance = 0.5
+    """Chance that CTC sees a frame's quantized latent instead of its context."""
+    diversity_weight: NonNegativeFloat = 0.1
+    """Weight of the diversity loss beside the contrastive loss."""
+    feature_penalty_weight: NonNegativeFloat = 0.0
+    """Weight of the convolutions' mean square."""
+    temperature_start: PositiveFloat = 2.0
+    """Gumbel temperature of the first update."""
+    temperature_end: PositiveFloat = 0.1
+    """Gumbel temperature below which it does not fall."""
+    temperature_decay: PositiveFloat = 0.999995
+    """Factor on the Gumbel temperature from one update to the next."""
+    num_negatives: PositiveInt = 100
+    """Frames that each masked frame is told from."""
+    negatives_from: Literal["masked", "all"] = "masked"
+    """Which frames of the utterance are negatives; all in the paper's stage 1, the masked in its stage 2."""
+    exclude_equal_negatives: bool = False
+    """Whether negatives with the codes of their positive are left out."""
+    logit_temperature: PositiveFloat = 0.1
+    """Divisor of the cosines."""
+    feature_grad_mult: Chance = 1.0
+    """Factor on the gradient into the convolutions; 0 freezes them."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.warmup_fraction + self.hold_fraction > 1:
+        if self.temperature_end > self.temperature_start or self.temperature_decay > 1:
             raise ValueError(
-                f"`schedule.warmup_fraction` ({self.warmup_fraction}) and `schedule.hold_fraction` "
-                f"({self.hold_fraction}) must not exceed 1 together."
+                f"the Gumbel temperature must not rise, but `objective.temperature_start` is "
+                f"{self.temperature_start}, `temperature_end` {self.temperature_end} and `temperature_decay` "
+                f"{self.temperature_decay}."
             )
-        if self.kind == "tri-stage" and self.final_factor == 0:
-            raise ValueError("`schedule.final_factor` must be positive for tri-stage, but is 0.")
+
+    def temperature(self, update: int) -> float:
+        """The Gumbel temperature of an update.
+
+        Args:
+            update: Number of updates made before it.
+        """
+        return max(self.temperature_start * self.temperature_decay**update, self.temperature_end)
+
+    def config_fields(self) -> dict[str, object]:
+        """The settings under the names of `UniSpeechConfig`."""
+        return {
+            "ctc_weight": self.ctc_weight,
+            "replace_prob": self.replace_prob,
+            "diversity_loss_weight": self.diversity_weight,
+            "feature_penalty_weight": self.feature_penalty_weight,
+            "num_negatives": self.num_negatives,
+            "negatives_from": self.negatives_from,
+            "exclude_equal_negatives": self.exclude_equal_negatives,
+            "contrastive_logits_temperature": self.logit_temperature,
+            "feature_grad_mult": self.feature_grad_mult,
+            "gumbel_temperature": self.temperature_start,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
-class RuntimeSettings(Section):
-    """How the run is carried out; nothing here but `seed` and `precision` changes what is learned."""
+class HealthSettings(Section):
+    """When a pre-training run has collapsed and is stopped."""
 
-    name: ClassVar[str] = "runtime"
+    name: ClassVar[str] = "health"
 
-    seed: NonNegativeInt = 1
-    """Weights, order of the data, masks and dropout follow from it."""
-    precision: Literal["auto", "float32", "bf16"] = "auto"
-    """Number format of the matrix products; "auto" takes bf16 where the processor has it."""
-    accumulate: PositiveInt = 1
-    """Micro-batches per update and process; the update is that of one batch of all of them."""
-    log_every: PositiveInt = 10
-    """Updates between two lines of `log.jsonl`."""
-    validate_every: PositiveInt = 200
-    """Updates between two validations; the last update is always followed by one."""
-    save_every: PositiveInt = 200
-    """Updates between two checkpoints; the last update and an interruption are always followed by one."""
+    min_perplexity: NonNegativeFloat = 2.0
+    """Least perplexity of the chosen codes in each codebook, on average; 0 never stops."""
+    max_accuracy: Chance = 0.98
+    """Contrastive accuracy above which a run is suspected of a shortcut; 1 never stops."""
+    max_shortcut_loss: NonNegativeFloat = 0.1
+    """Contrastive loss per frame below which such a run is stopped."""
+    patience: PositiveInt = 5
+    """Lines of the log in a row that must say so."""
+    grace_updates: NonNegativeInt = 200
+    """Updates at the start in which nothing is judged."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneRecipe:
-    """A complete fine-tuning run."""
+    """A complete fine-tuning run: stage 3."""
 
     version: int = VERSION
     """Version of the recipe's keys."""
@@ -246,6 +207,8 @@ class FinetuneRecipe:
     """What the run starts from."""
     data: DataSettings
     """What is learned from."""
+    augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
+    """What is done to the audio."""
     masking: MaskingSettings = field(default_factory=MaskingSettings)
     """What is hidden from the encoder."""
     objective: FinetuneObjectiveSettings = field(default_factory=FinetuneObjectiveSettings)
@@ -258,19 +221,53 @@ class FinetuneRecipe:
     """How the run is carried out."""
 
     def __post_init__(self) -> None:
-        if self.version != VERSION:
-            raise ValueError(
-                f"`version` must be {VERSION}, but is {self.version}; this recipe has other keys."
-            )
+        check_version(self.version)
+        if self.model.init is not None and self.model.config is not None:
+            raise ValueError("exactly one of `model.init` and `model.config` must be given, but both are.")
         if (self.data.units == "label") != (self.objective.task == "classification"):
             raise ValueError(
                 f"`data.units` ({self.data.units}) must fit `objective.task` ({self.objective.task}): "
                 "classification learns label, ctc learns phones or characters."
             )
-        if self.data.vocabulary == "init" and self.model.init is None:
-            raise ValueError(
-                "`data.vocabulary` must not be init without `model.init`; name a directory or leave it out."
-            )
+        _check_vocabulary(self.data, self.model)
+
+    def absolute(self) -> Self:
+        """The same with absolute paths."""
+        return replace(self, data=self.data.absolute(), model=self.model.absolute())
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainRecipe:
+    """A complete pre-training run: stage 1, stage 2, or both streams at once."""
+
+    version: int = VERSION
+    """Version of the recipe's keys."""
+    model: ModelSettings
+    """What the run starts from."""
+    data: PretrainDataSettings
+    """What is learned from."""
+    augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
+    """What is done to the audio."""
+    masking: MaskingSettings = field(default_factory=MaskingSettings)
+    """What is hidden from the encoder, and asked for by the contrastive loss."""
+    objective: PretrainObjectiveSettings = field(default_factory=PretrainObjectiveSettings)
+    """What is minimised."""
+    health: HealthSettings = field(default_factory=HealthSettings)
+    """When the run is given up."""
+    optim: OptimSettings = field(default_factory=OptimSettings)
+    """How weights move."""
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    """For how long, at which rate."""
+    runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
+    """How the run is carried out."""
+
+    def __post_init__(self) -> None:
+        check_version(self.version)
+        _check_vocabulary(self.data, self.model)
+
+    def absolute(self) -> Self:
+        """The same with absolute paths."""
+        return replace(self, data=self.data.absolute(), model=self.model.absolute())
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> FinetuneRecipe:
@@ -287,21 +284,37 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> FinetuneReci
         FileNotFoundError: If there is no such file.
         ValueError: If a key or a value is wrong; one line that names file and line.
     """
-    recipe = load_settings(FinetuneRecipe, path, overrides)
-    data, model = recipe.data, recipe.model
-    vocabulary = data.vocabulary
-    if vocabulary not in {None, "init"}:
-        vocabulary = _absolute(vocabulary)
-    data = replace(
-        data,
-        train=tuple(map(_absolute, data.train)),
-        dev=tuple(map(_absolute, data.dev)),
-        vocabulary=vocabulary,
-    )
-    if model.init is not None:
-        model = replace(model, init=_absolute(model.init))
-    return replace(recipe, data=data, model=model)
+    return load_settings(FinetuneRecipe, path, overrides).absolute()
 
 
-def _absolute(path: str | None) -> str:
-    return str(Path(path or ".").expanduser().absolute())
+def load_pretrain_recipe(path: str | Path, overrides: Sequence[str] = ()) -> PretrainRecipe:
+    """Read a pre-training recipe; its paths count from the working directory and become absolute.
+
+    Args:
+        path: The YAML file.
+        overrides: "section.key=value" strings that win over the file.
+
+    Returns:
+        The recipe, complete with defaults.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If a key or a value is wrong; one line that names file and line.
+    """
+    return load_settings(PretrainRecipe, path, overrides).absolute()
+
+
+def _check_vocabulary(data: BatchSettings, model: ModelSettings) -> None:
+    """Refuse the vocabulary of a model that is not there."""
+    if data.vocabulary == "init" and model.init is None:
+        raise ValueError(
+            "`data.vocabulary` must not be init without `model.init`; name a directory or leave it out."
+        )
+
+
+def _with_absolute_paths(data: B, *names: str) -> B:
+    """A copy whose lists of paths, and vocabulary, are absolute."""
+    paths: dict[str, Any] = {name: tuple(map(absolute, getattr(data, name))) for name in names}
+    if data.vocabulary not in {None, "init"}:
+        paths["vocabulary"] = absolute(str(data.vocabulary))
+    return replace(data, **paths)

@@ -17,8 +17,9 @@ from unispeech.models import UniSpeechForCTC
 from unispeech.objectives import IGNORED_LABEL, ctc_loss
 from unispeech.text import Vocabulary
 from unispeech.training.parts import check_labels, draw_layers, frozen_prefixes
-from unispeech.training.recipe import FinetuneObjectiveSettings, OptimSettings
-from unispeech.training.stage import Losses, Step
+from unispeech.training.recipe import FinetuneObjectiveSettings
+from unispeech.training.sections import OptimSettings
+from unispeech.training.stage import Losses, Steady, Step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ class Hypothesis:
     """Frames in which the blank is best."""
 
 
-class CTCStage:
+class CTCStage(Steady):
     """Recognition: CTC on transcripts, on request after some updates of cross-entropy on frames.
 
     Args:
@@ -83,18 +84,6 @@ class CTCStage:
             whatever the configuration leaves without a gradient.
         """
         return frozen_prefixes(self.model, self.optim, update)
-
-    def start_update(self, model: nn.Module, update: int) -> dict[str, float]:
-        """Nothing moves with the updates.
-
-        Args:
-            model: The bare model.
-            update: Number of updates made before.
-
-        Returns:
-            Nothing for the log.
-        """
-        return {}
 
     def losses(self, model: nn.Module, batch: Batch, step: Step) -> Losses:
         """Frame cross-entropy or CTC of a micro-batch.

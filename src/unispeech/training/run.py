@@ -8,10 +8,13 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
-from unispeech.training.recipe import FinetuneRecipe, load_recipe
+from unispeech.training.recipe import FinetuneRecipe, PretrainRecipe
 from unispeech.training.settings import dump_settings, first_difference
 from unispeech.training.state import find_checkpoint
+
+R = TypeVar("R", FinetuneRecipe, PretrainRecipe)
 
 RECIPE_FILE = "recipe.yaml"
 
@@ -20,12 +23,12 @@ CHANGEABLE = ("optim", "schedule", "runtime")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class Run(Generic[R]):
     """A run that is about to start or to go on."""
 
     directory: Path
     """Where it writes."""
-    recipe: FinetuneRecipe
+    recipe: R
     """What it does."""
     checkpoint: Path | None
     """Where it goes on; None starts from the recipe's model."""
@@ -35,10 +38,11 @@ def open_run(
     directory: Path,
     recipe_path: Path | None,
     overrides: Sequence[str],
+    load: Callable[[str | Path, Sequence[str]], R],
     *,
     resume: bool,
     report: Callable[[str], None],
-) -> Run:
+) -> Run[R]:
     """Read the recipe of a run and find where it stands; nothing is written.
 
     Args:
@@ -46,6 +50,7 @@ def open_run(
         recipe_path: The recipe. A resumption takes that of the run; one that is given must say the same.
         overrides: "section.key=value" strings. A resumption takes those of `optim`, `schedule` and `runtime`
             and goes on with them.
+        load: Reads a recipe of the stage.
         resume: Whether to go on with the run that the directory holds.
         report: Is given a line for every checkpoint that is passed over.
 
@@ -68,7 +73,7 @@ def open_run(
             raise ValueError(
                 f"{directory}: must not hold a run, but holds one; go on by --resume, or name another."
             )
-        return Run(directory=directory, recipe=load_recipe(recipe_path, overrides), checkpoint=None)
+        return Run(directory=directory, recipe=load(recipe_path, overrides), checkpoint=None)
     if not own.exists():
         raise FileNotFoundError(f"{directory}: must hold a run to resume, but has no {RECIPE_FILE}.")
     for override in overrides:
@@ -77,9 +82,9 @@ def open_run(
                 f"--set {override}: a resumption may change {', '.join(CHANGEABLE)} only; start a new run "
                 "from its `best` instead."
             )
-    recipe = load_recipe(own, overrides)
+    recipe = load(own, overrides)
     if recipe_path is not None:
-        key = first_difference(recipe, load_recipe(recipe_path, overrides))
+        key = first_difference(recipe, load(recipe_path, overrides))
         if key:
             raise ValueError(
                 f"{recipe_path}: `{key}` must be that of {own}, but differs; leave the recipe out."
@@ -87,7 +92,7 @@ def open_run(
     return Run(directory=directory, recipe=recipe, checkpoint=find_checkpoint(directory, report))
 
 
-def write_recipe(run: Run) -> str:
+def write_recipe(run: Run[R]) -> str:
     """Make the run directory and write the complete recipe into it.
 
     Args:

@@ -8,7 +8,7 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from unispeech.training.recipe import ScheduleSettings
+    from unispeech.training.sections import ScheduleSettings
 
 
 def schedule_factor(settings: "ScheduleSettings", update: int) -> float:

@@ -36,6 +36,18 @@ class Losses:
     """Scalar: what the sum over all micro-batches is divided by."""
     logs: Mapping[str, tuple[Tensor | float, Tensor | float]] = field(default_factory=dict)
     """Logged name -> sum and count, so that values average rightly over batches and processes."""
+    counts: Mapping[str, Tensor] = field(default_factory=dict)
+    """What is counted -> counts that add up over batches and processes until the next line of the log."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Review:
+    """What a stage makes of the values since the last line of the log."""
+
+    values: dict[str, float]
+    """What is logged."""
+    collapse: str | None = None
+    """Why the run must not go on, and what to do; None: it may."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +80,10 @@ class Stage(Protocol):
         """Run the model, wrapped for distributed training, on a micro-batch."""
         ...
 
+    def review(self, update: int, values: dict[str, float], counts: dict[str, Tensor]) -> Review:
+        """Judge what came in since the last line of the log, over all processes; the same in each of them."""
+        ...
+
     def observe(self, model: nn.Module, batch: Batch) -> list[Any]:
         """Run the bare model on a validation batch; the observations of all processes are put together."""
         ...
@@ -75,3 +91,32 @@ class Stage(Protocol):
     def summarise(self, observations: list[Any]) -> dict[str, float]:
         """Turn all observations into the values that are logged, `metric` among them."""
         ...
+
+
+class Steady:
+    """The part of a stage in which nothing moves with the updates and no run is given up."""
+
+    def start_update(self, model: nn.Module, update: int) -> dict[str, float]:
+        """Nothing moves.
+
+        Args:
+            model: The bare model.
+            update: Number of updates made before.
+
+        Returns:
+            Nothing for the log.
+        """
+        return {}
+
+    def review(self, update: int, values: dict[str, float], counts: dict[str, Tensor]) -> Review:
+        """Every value is fine.
+
+        Args:
+            update: Number of updates made.
+            values: Averages since the last line of the log.
+            counts: Counts since then.
+
+        Returns:
+            The values.
+        """
+        return Review(values=values)

@@ -14,7 +14,7 @@ from unispeech.models import (
     UniSpeechPreTrainedModel,
 )
 from unispeech.text import Vocabulary
-from unispeech.training.recipe import MaskingSettings, ModelSettings
+from unispeech.training.sections import MaskingSettings, ModelSettings
 
 DROPOUTS = (
     "hidden_dropout",

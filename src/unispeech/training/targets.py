@@ -1,0 +1,102 @@
+"""What a run learns to write: its vocabulary or its classes, from a directory or from the training cuts."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from unispeech.data.cuts import CutFiles
+from unispeech.errors import ManifestError
+from unispeech.text import Vocabulary
+from unispeech.training.sections import BatchSettings
+
+
+def build_vocabulary(
+    cuts: Sequence[str], units: Literal["phones", "characters"], settings: BatchSettings, init: str | None
+) -> Vocabulary:
+    """The symbols that a recogniser is to write.
+
+    Args:
+        cuts: The labelled training cuts.
+        units: What the symbols are.
+        settings: Where the vocabulary is, or how it is built.
+        init: The model directory that the run starts from.
+
+    Returns:
+        The vocabulary: loaded, or built from the transcripts of the training cuts.
+
+    Raises:
+        ManifestError: If no cut has a transcript.
+        CheckpointError: If a directory holds no vocabulary.
+        ValueError: If it holds other units than the recipe wants.
+    """
+    if settings.vocabulary is not None:
+        place = init if settings.vocabulary == "init" and init is not None else settings.vocabulary
+        vocabulary = Vocabulary.load(place)
+        if vocabulary.kind != units:
+            raise ValueError(f"{place}: vocabulary must hold {units}, but holds {vocabulary.kind}.")
+        return vocabulary
+    transcripts: dict[tuple[str, str], None] = {}
+    for supervision in supervisions(cuts):
+        custom = supervision.custom or {}
+        text = custom.get("phones") if units == "phones" else supervision.text
+        if text:
+            transcripts[text, supervision.language or "und"] = None
+    if not transcripts:
+        raise ManifestError(
+            f"{cuts[0]}: cuts must have {units}, but have none; prepare them with --units {units}."
+        )
+    return Vocabulary.build(
+        [text for text, _ in transcripts],
+        kind=units,
+        languages=[language for _, language in transcripts] if settings.tag_languages else None,
+    )
+
+
+def build_labels(cuts: Sequence[str | Path]) -> dict[str, int]:
+    """The classes of the training cuts, in alphabetical order.
+
+    Args:
+        cuts: The training cuts.
+
+    Returns:
+        Name -> number.
+
+    Raises:
+        ManifestError: If no cut has a label.
+    """
+    customs = [supervision.custom or {} for supervision in supervisions(cuts)]
+    labels: set[str] = {custom["label"] for custom in customs if custom.get("label")}
+    if not labels:
+        raise ManifestError(
+            f"{cuts[0]}: cuts must have a label, but have none; prepare them with --units label."
+        )
+    return {label: index for index, label in enumerate(sorted(labels))}
+
+
+def check_times(cuts: Sequence[str]) -> None:
+    """Refuse a frame-level start on speech without phone times.
+
+    Args:
+        cuts: The training cuts.
+
+    Raises:
+        ManifestError: If not one of them has phone times.
+    """
+    if not any((supervision.alignment or {}).get("phone") for supervision in supervisions(cuts)):
+        raise ManifestError(
+            f"{cuts[0]}: cuts must have phone times for `objective.frame_updates`, but have none; "
+            "set `objective.frame_labels` to uniform."
+        )
+
+
+def supervisions(cuts: Sequence[str | Path]) -> Iterator[Any]:
+    """The supervisions of cuts.
+
+    Args:
+        cuts: Files or directories.
+
+    Yields:
+        One per cut.
+    """
+    for cut in CutFiles(list(cuts)):
+        yield cut.supervisions[0]
