@@ -180,6 +180,7 @@ def make_loader(
     max_seconds: Seconds | None = None,
     num_buckets: int | None = None,
     augmentation: Augmentation | None = None,
+    language_exponent: float | None = None,
     shuffle: bool = True,
     seed: int = 0,
     rank: int = 0,
@@ -202,6 +203,8 @@ def make_loader(
         max_seconds: Longer utterances are left out; None leaves out what is longer than `batch_seconds`.
         num_buckets: Groups of like length from which batches are drawn; None chooses by the amount of data.
         augmentation: How the recordings are changed; None leaves them as they are.
+        language_exponent: In [0, 1]: how far each language keeps its share of the speech in an epoch, from 0
+            (all the same) to 1 (its own); None takes every utterance once.
         shuffle: Whether each epoch has an order of its own (training); else every iteration is the same pass
             over all utterances (validation).
         seed: Where every draw comes from.
@@ -243,6 +246,7 @@ def make_loader(
         shuffle=shuffle,
         seed=seed,
         augmentation=augmentation,
+        language_exponent=language_exponent,
         check=check,
     )
     for names, limit in ((plan.too_short, "short"), (plan.too_long, "long")):

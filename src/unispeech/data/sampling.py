@@ -8,7 +8,9 @@ processes see in one step what one process sees in W.
 import bisect
 import itertools
 import math
+import sys
 import zlib
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -19,6 +21,7 @@ from lhotse.dataset.sampling.base import SamplingConstraint
 
 from unispeech.data.augmentation import Augmentation
 from unispeech.data.cuts import CutFiles
+from unispeech.data.languages import Counts, LanguageResampling
 from unispeech.errors import ManifestError
 from unispeech.frames import Seconds
 
@@ -121,11 +124,14 @@ class BatchPlan:
         seed: Where every draw comes from.
         augmentation: Its range of speeds; utterances and batches are kept so short that none passes its limit
             when it is slowed down. None changes no speed.
+        language_exponent: In [0, 1]: how far each language keeps its share of the speech in an epoch, from 0
+            (all the same) to 1 (its own); each epoch draws anew which utterances come how often. None takes
+            every utterance once.
         check: Called with every cut that is not left out; raises a ValueError on one that cannot be used.
 
     Raises:
-        ValueError: If `batch_seconds` or `num_buckets` is not positive, or an `augmentation` is given without
-            `shuffle`.
+        ValueError: If `batch_seconds` or `num_buckets` is not positive, `language_exponent` lies out of its
+            range, or it or an `augmentation` is given without `shuffle`.
         ManifestError: If a cut cannot be used, or none is left.
     """
 
@@ -141,6 +147,7 @@ class BatchPlan:
         shuffle: bool = True,
         seed: int = 0,
         augmentation: Augmentation | None = None,
+        language_exponent: float | None = None,
         check: Callable[[MonoCut], None] | None = None,
     ) -> None:
         for name, value in {
@@ -150,10 +157,9 @@ class BatchPlan:
         }.items():
             if value is not None and value <= 0:
                 raise ValueError(f"`{name}` must be positive, but is {value}.")
-        if augmentation is not None and not shuffle:
-            raise ValueError(
-                "`augmentation` must be None without `shuffle`: what is validated stays as it is."
-            )
+        for name, given in {"augmentation": augmentation, "language_exponent": language_exponent}.items():
+            if given is not None and not shuffle:
+                raise ValueError(f"`{name}` must be None without `shuffle`: validation takes all as it is.")
         speed = None if augmentation is None else augmentation.speed
         batch_seconds *= 1.0 if speed is None else min(speed[0], 1.0)
         self._cuts = cuts
@@ -166,16 +172,20 @@ class BatchPlan:
         """Ids of the utterances that are left out because they are shorter than `min_seconds`."""
         self.too_long: list[str] = []
         """Ids of the utterances that are left out because they are longer than `max_seconds` or a batch."""
-        durations = np.sort(self._scan(check))
-        self.num_utterances = len(durations)
+        durations, languages = self._scan(check)
+        if not durations.size:
+            raise ManifestError(
+                f"{_places(cuts)}`cuts` must hold an utterance of "
+                f"{min_seconds:g} to {self._max_seconds:g} s, but hold none; {len(self.too_short)} are shorter and {len(self.too_long)} longer."
+            )
+        self._resampling = (
+            None if language_exponent is None else LanguageResampling(languages, durations, language_exponent)
+        )
+        self.num_utterances = durations.size if self._resampling is None else self._resampling.num_utterances
         """Utterances of an epoch."""
         self.duration = float(durations.sum())
-        """Seconds of audio of an epoch."""
-        if not self.num_utterances:
-            raise ManifestError(
-                f"`cuts` must hold an utterance of {min_seconds:g} to {self._max_seconds:g} s, "
-                f"but hold none; {len(self.too_short)} are shorter and {len(self.too_long)} longer."
-            )
+        """Seconds of audio of an epoch; about, where languages are drawn."""
+        durations.sort()
         if num_buckets is None:
             # Every bucket costs half a batch at the end of an epoch, and saves padding in all others.
             num_buckets = min(1 + int(2 * math.sqrt(self.duration / batch_seconds)), 30)
@@ -188,6 +198,7 @@ class BatchPlan:
             *(batch_seconds, batch_utterances, self._constraint.bounds, shuffle, seed),
             # What is not set changes no number: runs of older versions go on.
             *([] if speed is None else ["speed", speed]),
+            *([] if self._resampling is None else ["language", language_exponent, self._resampling.ratios]),
         )
         self.fingerprint = zlib.crc32(repr(settings).encode(), self._checksum)
         """A number that changes with the data and with every setting that changes the batches."""
@@ -203,7 +214,7 @@ class BatchPlan:
             Batches in order.
         """
         sampler = DynamicBucketingSampler(
-            _Chosen(self._cuts, self._fits),
+            _Chosen(self._cuts, self._fits, self._counts(epoch)),
             constraint=self._constraint.copy(),
             duration_bins=self._constraint.bounds[:-1],
             shuffle=self._shuffle,
@@ -248,34 +259,52 @@ class BatchPlan:
     def _fits(self, cut: MonoCut) -> bool:
         return bool(self._min_seconds <= cut.duration <= self._max_seconds)
 
-    def _scan(self, check: Callable[[MonoCut], None] | None) -> np.ndarray:
-        """Durations of the utterances that fit; the others are listed."""
-        durations = []
+    def _counts(self, epoch: int) -> Counts | None:
+        """How often each utterance that fits comes in an epoch; None for once."""
+        if self._resampling is None:
+            return None
+        # No batch has this number.
+        return self._resampling.draw(_generator((self._seed % 2**32, epoch, 2**32 - 1), 0))
+
+    def _scan(self, check: Callable[[MonoCut], None] | None) -> tuple[np.ndarray, list[str]]:
+        """Durations and languages of the utterances that fit; the others are listed."""
+        durations, languages = array("d"), []
         self._checksum = 0
-        files = "".join(f"{path}: " for path in self._cuts.paths) if isinstance(self._cuts, CutFiles) else ""
         for cut in self._cuts:
             if self._fits(cut):
                 durations.append(cut.duration)
+                languages.append(sys.intern(cut.supervisions[0].language or "") if cut.supervisions else "")
                 self._checksum = zlib.crc32(f"{cut.id} {cut.duration}".encode(), self._checksum)
                 try:
                     if check is not None:
                         check(cut)
                 except ValueError as error:
-                    raise ManifestError(f"{files}{cut.id}: {error}") from None
+                    raise ManifestError(f"{_places(self._cuts)}{cut.id}: {error}") from None
             else:
                 listed = self.too_short if cut.duration < self._min_seconds else self.too_long
                 listed.append(cut.id)
-        return np.array(durations)
+        return np.array(durations), languages
 
 
 class _Chosen:
-    """The cuts that fit, as often as they are iterated over."""
+    """The cuts that fit, as often as they are iterated over; each as often as it is drawn."""
 
-    def __init__(self, cuts: Iterable[MonoCut], fits: Callable[[MonoCut], bool]) -> None:
-        self._cuts, self._fits = cuts, fits
+    def __init__(
+        self, cuts: Iterable[MonoCut], fits: Callable[[MonoCut], bool], counts: Counts | None
+    ) -> None:
+        self._cuts, self._fits, self._counts = cuts, fits, counts
 
     def __iter__(self) -> Iterator[MonoCut]:
-        return filter(self._fits, self._cuts)
+        fitting = filter(self._fits, self._cuts)
+        if self._counts is None:
+            return fitting
+        repeated = map(itertools.repeat, fitting, self._counts.tolist())
+        return itertools.chain.from_iterable(repeated)
+
+
+def _places(cuts: Iterable[MonoCut]) -> str:
+    """The files of cuts, to begin an error with."""
+    return "".join(f"{path}: " for path in cuts.paths) if isinstance(cuts, CutFiles) else ""
 
 
 def bucket_bounds(durations: np.ndarray, num_buckets: int) -> list[Seconds]:
