@@ -341,11 +341,13 @@ def test_files_of_a_hub_model_are_fetched(monkeypatch, tmp_path):
 
     asked = {}
 
-    def snapshot_download(repo, *, allow_patterns):
-        asked.update(repo=repo, patterns=allow_patterns)
+    def snapshot_download(repo, *, allow_patterns, local_files_only):
+        asked.update(repo=repo, patterns=allow_patterns, is_away=local_files_only)
         return str(tmp_path)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    assert model_files("someone/unispeech-xy") == tmp_path
-    assert asked == {"repo": "someone/unispeech-xy", "patterns": ["*.json"]}
+    for is_away in (False, True):
+        monkeypatch.setattr(transcriber_module, "is_on_hub", lambda source, here=not is_away: here)
+        assert model_files("someone/unispeech-xy") == tmp_path
+        assert asked == {"repo": "someone/unispeech-xy", "patterns": ["*.json"], "is_away": is_away}
     assert model_files(tmp_path) == tmp_path

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, Wav2Vec2FeatureExtractor
 from transformers.utils import logging as transformers_logging
 
+from unispeech.checkpoints.hub import is_on_hub
 from unispeech.configuration import UniSpeechConfig
 from unispeech.errors import CheckpointError
 from unispeech.models import (
@@ -100,13 +101,16 @@ def load_model(
         ValueError: If `head` is unknown.
         FileNotFoundError: If a path is not there.
         CheckpointError: If `source` has no configuration or no weights, is of another model family, cannot
-            be read, or misses weights.
+            be read or reached, or misses weights.
     """
     if head not in ("auto", *_CLASSES):
         raise ValueError(
             f"`head` must be one of auto, {', '.join(_CLASSES)}, but is {head!r}{nearest(head, _CLASSES)}"
         )
     _check_directory(source, str(kwargs.get("subfolder", "")))
+    if not Path(source).is_dir() and not kwargs.get("local_files_only"):
+        place = {key: kwargs[key] for key in ("subfolder", "revision", "token", "cache_dir") if key in kwargs}
+        kwargs["local_files_only"] = not is_on_hub(source, **place)
     try:
         model_class = _class_for(source, head, {key: kwargs[key] for key in _HUB_OPTIONS if key in kwargs})
         with _quietly():

@@ -14,6 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from unispeech.audio import Waveform, check_waveform, load_audio, normalise_waveform
+from unispeech.checkpoints.hub import is_on_hub
 from unispeech.checkpoints.huggingface import load_model
 from unispeech.decoding.greedy import TokenSpan, greedy
 from unispeech.engines.torch_engine import Precision, TorchEngine, find_device
@@ -238,12 +239,16 @@ def model_files(source: str | Path) -> Path:
 
     Returns:
         A local directory with the files.
+
+    Raises:
+        CheckpointError: If the Hub cannot be reached and its cache does not hold the model.
     """
     if Path(source).is_dir():
         return Path(source)
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(str(source), allow_patterns=["*.json"]))
+    is_away = not is_on_hub(source)
+    return Path(snapshot_download(str(source), allow_patterns=["*.json"], local_files_only=is_away))
 
 
 def _check_head(model: PreTrainedModel, vocabulary: Vocabulary, name: str) -> None:
