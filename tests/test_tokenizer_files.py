@@ -269,7 +269,9 @@ class TestBrokenFiles:
         assert str(caught.value).startswith(str(folder))
 
     def test_no_vocabulary(self, tmp_path):
-        self.refused(tmp_path, r": has no vocab\.json; save the vocabulary there with Vocabulary\.save\.")
+        self.refused(
+            tmp_path, r": has no vocab\.json; copy the one .* there, or write one with Vocabulary\.save\."
+        )
         with pytest.raises(CheckpointError, match=r"nowhere: has no vocab\.json"):
             Vocabulary.load(tmp_path / "nowhere")
 

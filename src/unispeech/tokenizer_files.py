@@ -48,7 +48,10 @@ def read_tokenizer(folder: Path, language: str | None = None) -> TokenizerFields
     """
     path = folder / "vocab.json"
     if not path.is_file():
-        raise CheckpointError(f"{folder}: has no vocab.json; save the vocabulary there with Vocabulary.save.")
+        raise CheckpointError(
+            f"{folder}: has no vocab.json; copy the one that the head was trained with there, or write one "
+            "with Vocabulary.save."
+        )
     settings = {
         **_read_json(folder / "special_tokens_map.json"),
         **_read_json(folder / "tokenizer_config.json"),

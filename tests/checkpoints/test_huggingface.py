@@ -210,7 +210,10 @@ class TestReport:
             f"{tmp_path / 'm'}: missing 9 weights (ctc_proj.bias, ctc_proj.weight, "
         )
         assert "and 1 more), unexpected 2 weights (lm_head.bias, lm_head.weight)" in str(caught.value)
-        assert "this looks like a fine-tuned checkpoint, load it as UniSpeechForCTC." in str(caught.value)
+        assert (
+            "this looks like a fine-tuned checkpoint, load it as UniSpeechForCTC or run it with "
+            "`unispeech transcribe`." in str(caught.value)
+        )
         assert "\n" not in str(caught.value)
 
     def test_a_pre_trained_file_for_recognition(self, tmp_path, caplog):
@@ -249,7 +252,8 @@ class TestReport:
         del state["unispeech.encoder.layer_norm.bias"]
         save_file(state, tmp_path / "m" / "model.safetensors", metadata={"format": "pt"})
         with pytest.raises(
-            CheckpointError, match=r"missing 1 weight \(unispeech.encoder.layer_norm.bias\); pass allow_mi"
+            CheckpointError,
+            match=r"missing 1 weight \(unispeech.encoder.layer_norm.bias\); copy or save the checkpoint ag",
         ):
             load_model(tmp_path / "m")
 

@@ -72,7 +72,10 @@ def fewer_symbols(folder):
 
 UNUSABLE = {
     "no weights": (without("model.safetensors"), "must hold weights, but has neither model.safetensors"),
-    "no vocabulary": (without("vocab.json"), "has no vocab.json; save the vocabulary there"),
+    "no vocabulary": (
+        without("vocab.json"),
+        "has no vocab.json; copy the one that the head was trained with there",
+    ),
     "no configuration": (without("config.json"), "must hold a model, but has no config.json"),
     "other vocabulary": (
         fewer_symbols,

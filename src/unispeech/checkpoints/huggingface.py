@@ -54,6 +54,13 @@ _KINDS = {
 }
 """Start of a weight's name -> the kind of checkpoint that has it, and the class to load it as."""
 
+_VERBS = {
+    "UniSpeechForCTC": "run it with `unispeech transcribe`",
+    "UniSpeechForSequenceClassification": "score it with `unispeech evaluate`",
+    "UniSpeechForPreTraining": "make a recogniser of it with `unispeech finetune`",
+}
+"""Class -> what the command line does with its checkpoints."""
+
 _WEIGHTS = (
     "model*.safetensors",
     "model*.safetensors.index.json",
@@ -160,11 +167,16 @@ def describe_mismatch(info: dict[str, Any], class_name: str) -> str:
         (found for start, found in _KINDS.items() if any(name.startswith(start) for name in unexpected)),
         ("", class_name),
     )
+    if proper != class_name and (missing or shapes):
+        return (
+            f"{', '.join(parts)}; this looks like a {kind} checkpoint, load it as {proper} or "
+            f"{_VERBS[proper]}."
+        )
     if proper != class_name:
-        article = "this looks like a" if missing or shapes else "they belong to a"
-        return f"{', '.join(parts)}; {article} {kind} checkpoint, load it as {proper}."
+        return f"{', '.join(parts)}; they belong to a {kind} checkpoint, load it as {proper}."
     if missing or shapes:
-        return f"{', '.join(parts)}; pass allow_missing=True to start them afresh."
+        advice = "copy or save the checkpoint again, or let them start afresh by allow_missing=True in Python"
+        return f"{', '.join(parts)}; {advice}."
     return f"{', '.join(parts)}; they are left out."
 
 
@@ -268,7 +280,7 @@ def _class_for(source: str | Path, head: Head, hub_options: dict[str, Any]) -> t
             return named[name]
     raise CheckpointError(
         f"{source}: config.json must name one of {', '.join(named)} in `architectures`, "
-        f"but names {content.get('architectures')}; say which with `head`."
+        f"but names {content.get('architectures')}; write the right one there, or say which with `head`."
     )
 
 
