@@ -1,17 +1,12 @@
-"""Transcript + waveform -> a picture: waveform, spectrogram and tiers of phones on one time axis.
-
-Needs matplotlib (extra `draw`). Figures are made without pyplot and without touching matplotlib's global
-settings, so that drawing in a notebook or a server changes nothing for the caller.
-"""
+"""Transcript + waveform -> a picture: waveform, spectrogram and tiers of phones on one time axis."""
 
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unispeech.formats.files import write_file
+from unispeech.formats.figures import DPI, FAINT, FONT, INK, format_of, new_figure, save_figure
 from unispeech.formats.spectrogram import spectrogram
 from unispeech.formats.tiers import label_width, spread
 from unispeech.frames import SAMPLE_RATE, Seconds
@@ -21,23 +16,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FORMATS = ("png", "svg", "pdf")
-"""What a picture may be saved as: the ending of its path."""
-
 INCHES_PER_SECOND = 2.4
 """Room for some twelve phones a second."""
 MIN_WIDTH, MAX_WIDTH = 8.0, 60.0
 """Inches. A recording too long for MAX_WIDTH is drawn narrower, and its labels crowd."""
 MARGIN = 1.1
 """Inches beside the axes, left and right together."""
-DPI = 150
 
-INK, FAINT = "#1a202c", "#718096"
 HEARD, REFERENCE = "#2b6cb0", "#b7791f"
 LABEL_SIZE = 12
 """Points."""
-FONT = "DejaVu Sans"
-"""Ships with matplotlib and has every IPA glyph."""
 
 
 def draw(
@@ -65,27 +53,14 @@ def draw(
         ImportError: If matplotlib is not installed.
     """
     path = Path(path)
-    ending = path.suffix.removeprefix(".").lower()
-    if ending not in FORMATS:
-        raise ValueError(f"`path` must end in {', '.join('.' + f for f in FORMATS)}, but is {path}.")
+    format_of(path)  # before anything is drawn
     if waveform.ndim != 1:
         raise ValueError(f"`waveform` must have shape (S,), but has {waveform.shape}.")
-    figure = _figure(transcript, waveform, reference)
-    buffer = BytesIO()
-    figure.savefig(buffer, format=ending, dpi=DPI)
-    write_file(path, buffer.getvalue())
+    save_figure(_figure(transcript, waveform, reference), path)
 
 
 def _figure(transcript: Transcript, waveform: np.ndarray, reference: Sequence[Phone] | None) -> "Figure":
     """Lay out the rows; all share the time axis of the last."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "drawing needs matplotlib; install it with pip install 'unispeech[draw]'."
-        ) from error
-
     duration = max(len(waveform) / SAMPLE_RATE, 0.025)
     width = min(max(MARGIN + duration * INCHES_PER_SECOND, MIN_WIDTH), MAX_WIDTH)
     tiers = [("phones", transcript.phones, HEARD)]
@@ -93,8 +68,7 @@ def _figure(transcript: Transcript, waveform: np.ndarray, reference: Sequence[Ph
         tiers.append(("reference", list(reference), REFERENCE))
     heights = [0.9, 2.6, *[0.62] * len(tiers)]
     height = sum(heights) + 1.0
-    figure = Figure(figsize=(width, height), facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_figure(width, height)
     grid = figure.add_gridspec(
         len(heights),
         1,
