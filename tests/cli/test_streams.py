@@ -1,5 +1,6 @@
 """Results that nobody takes, full disks, names that are no text: one line or none, never a traceback."""
 
+import json
 import os
 import subprocess
 import sys
@@ -61,6 +62,39 @@ def test_phones_and_foreign_names_come_out_under_any_locale(tmp_path, model_dir)
     assert done.returncode == 1
     assert done.stdout.startswith(name + b"\t") and done.stdout.count(b"\n") == 1
     assert done.stderr.count(b"\n") == 1 and b"no such file" in done.stderr
+
+
+ODD_NAME = "a\n b\t\x1b[31m\x85\u2028.wav"
+"""A name that ends lines, moves columns and colours the terminal."""
+ODD_NAME_SHOWN = r"a\n b\t\x1b[31m\x85\u2028.wav"
+
+
+def test_control_characters_in_a_name_break_no_output(capsys, tmp_path, model_dir):
+    good = write_babble(tmp_path / "good" / ODD_NAME, 0.5)
+    broken, missing = tmp_path / "broken" / ODD_NAME, tmp_path / ODD_NAME
+    broken.parent.mkdir()
+    broken.write_text("no sound")
+    assert run("transcribe", good, broken, missing, "-m", model_dir) == 1
+    out, err = capsys.readouterr()
+    [line] = out.splitlines()
+    assert line.startswith(f"{tmp_path}/good/{ODD_NAME_SHOWN}\t")
+    errors = err.splitlines()
+    assert len(errors) == 2
+    assert errors[0].startswith(f"unispeech: {tmp_path}/broken/{ODD_NAME_SHOWN}: must be audio (")
+    assert errors[1].startswith(f"unispeech: {tmp_path}/{ODD_NAME_SHOWN}: there is no such file")
+
+
+def test_control_characters_in_a_name_break_no_json(capsys, tmp_path, model_dir):
+    paths = [write_babble(tmp_path / folder / ODD_NAME, 0.5) for folder in "ab"]
+    assert run("transcribe", *paths, "-m", model_dir, "-f", "json") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["audio"] for line in lines] == list(map(str, paths))
+
+
+def test_a_message_keeps_the_spaces_of_a_name(tmp_path):
+    assert describe(ValueError("a  b.wav: must be\n   audio, but is \x1b[31mtext.")) == (
+        r"a  b.wav: must be audio, but is \x1b[31mtext."
+    )
 
 
 def test_closed_standard_input_is_one_line(capsys, monkeypatch):

@@ -5,6 +5,7 @@ import io
 import os
 import re
 import sys
+import unicodedata
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,7 +16,6 @@ VERBS = {
     "transcribe": "Write the phones of recordings, with times.",
     "finetune": "Train a recogniser or a classifier on labelled speech.",
     "evaluate": "Measure error rates on labelled speech.",
-    "plot": "Draw the curves of training runs.",
     "prepare": "Make training data of a corpus and list what cannot be trained on.",
     "synthesise": "Speak text files with espeak-ng, phone times kept.",
     "convert": "Turn a fairseq UniSpeech checkpoint into a Hugging Face directory.",
@@ -89,16 +89,40 @@ def is_users_error(error: Exception) -> bool:
     return is_configuration or isinstance(error, (ValueError, TypeError, OSError, ImportError))
 
 
-def describe(error: Exception) -> str:
+def describe(error: Exception, about: str = "") -> str:
     """Say in one line what went wrong, with what to do where the operating system says the rest.
 
     Args:
         error: A user's error.
+        about: Name of the file that it is about, whose line ends are then told as such.
     """
     if isinstance(error, OSError) and error.strerror and isinstance(error.filename, str):
         advice = f"; {ADVICE[error.errno]}" if error.errno in ADVICE else ""
-        return " ".join(f"{error.filename}: {error.strerror.lower()}{advice}.".split())
-    return " ".join(str(error).split())
+        return f"{visible(error.filename)}: {one_line(error.strerror.lower())}{advice}."
+    return one_line(str(error).replace(about, visible(about)) if about else str(error))
+
+
+def one_line(text: str) -> str:
+    """Put a message of several lines on one.
+
+    Args:
+        text: The message.
+    """
+    return visible(" ".join(part for line in text.splitlines() if (part := line.strip())))
+
+
+def visible(name: str) -> str:
+    """Write what would break a line or steer the terminal as escapes; the rest stays as it is.
+
+    Args:
+        name: The name of a file, or any text.
+    """
+    return "".join(
+        character.encode("unicode_escape").decode("ascii")
+        if unicodedata.category(character) in {"Cc", "Zl", "Zp"}
+        else character
+        for character in name
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -124,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if sys.stdout is not None:
             sys.stdout.flush()
     except CycloptsError as error:
-        print(f"unispeech: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"unispeech: {one_line(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -151,4 +175,4 @@ def _drop_unwritten() -> None:
 
 def _show_warning(message: Warning | str, *_where: object, **_place: object) -> None:
     """Show a warning as one line, without the place in the code."""
-    print(f"unispeech: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"unispeech: {one_line(str(message))}", file=sys.stderr)

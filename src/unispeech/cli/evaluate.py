@@ -52,6 +52,7 @@ def evaluate(
     from dataclasses import asdict
     from json import dumps
 
+    from unispeech.cli import one_line
     from unispeech.cli.progress import audio_progress
     from unispeech.data.cuts import CutFiles
     from unispeech.pipelines.evaluation import evaluate_model
@@ -68,7 +69,7 @@ def evaluate(
             on_progress=advance,
         )
     for reason in evaluation.unreadable.values():
-        print(f"unispeech: {reason}", file=sys.stderr)
+        print(f"unispeech: {one_line(reason)}", file=sys.stderr)
     if json:
         print(dumps(asdict(evaluation), ensure_ascii=False, indent=2))
     else:

@@ -30,7 +30,8 @@ def transcribe(
 ) -> int:
     """Write the phones of recordings, with times.
 
-    txt is the text alone; for several recordings each line is the path, a tab and the text. json is an
+    txt is the text alone; for several recordings each line is the path (its control characters
+    as escapes), a tab and the text. json is an
     object with audio, duration, text, phones (each with phone, start, end, score) and, where the model
     writes word boundaries, words; for several recordings each line is such an object. Seconds count from
     the start of the recording. CTC names a phone where it is surest, often in one frame of 20 ms: start
@@ -53,7 +54,7 @@ def transcribe(
         precision: auto is bf16 on GPUs that have it and float32 elsewhere.
         batch_seconds: Most seconds of audio that run at once; lower it if memory runs out.
     """
-    from unispeech.cli import describe
+    from unispeech.cli import describe, visible
     from unispeech.cli.progress import audio_progress
     from unispeech.formats import FORMATS
     from unispeech.formats.files import write_file
@@ -77,14 +78,16 @@ def transcribe(
         outcomes = _outcomes(transcriber, paths, advance)
         for path, outcome in outcomes if places else _in_order(paths, outcomes):
             if isinstance(outcome, Exception):
-                print(f"unispeech: {describe(outcome)}", file=sys.stderr)
+                print(f"unispeech: {describe(outcome, about=Path(path).name)}", file=sys.stderr)
                 num_failed += 1
             elif places:
                 write_file(places[path], FORMATS[format](outcome) + "\n")
             elif len(paths) == 1:
                 print(FORMATS[format](outcome))
             else:
-                print(to_jsonl(outcome) if format == "json" else f"{path}\t{outcome.text}", flush=True)
+                print(
+                    to_jsonl(outcome) if format == "json" else f"{visible(path)}\t{outcome.text}", flush=True
+                )
     return 1 if num_failed else 0
 
 

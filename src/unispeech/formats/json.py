@@ -6,6 +6,7 @@ One object per recording: `audio` (the path as given), `duration`, `text`, `phon
 """
 
 import json
+import re
 from dataclasses import asdict
 from typing import Any
 
@@ -81,4 +82,6 @@ def _document(transcript: Transcript) -> dict[str, Any]:
 
 
 def _dumps(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    # JSON allows these in a string, but many readers end a line at some of them.
+    return re.sub("[\x7f-\x9f\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", text)
