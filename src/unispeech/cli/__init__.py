@@ -16,6 +16,7 @@ VERBS = {
     "transcribe": "Write the phones of recordings, with times.",
     "finetune": "Train a recogniser or a classifier on labelled speech.",
     "evaluate": "Measure error rates on labelled speech.",
+    "plot": "Draw the curves of training runs.",
     "prepare": "Make training data of a corpus and list what cannot be trained on.",
     "synthesise": "Speak text files with espeak-ng, phone times kept.",
     "convert": "Turn a fairseq UniSpeech checkpoint into a Hugging Face directory.",
