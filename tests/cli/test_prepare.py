@@ -146,3 +146,18 @@ def test_stated_durations_are_compared(corpus, tmp_path, capsys):
 def test_wrong_usage_is_one_line(corpus, tmp_path, capsys, arguments, message):
     status, _, printed = run(capsys, corpus, "-o", tmp_path / "out", *arguments)
     assert status == 2 and message in printed and printed.count("\n") == 1
+
+
+def test_shards(corpus, tmp_path, capsys):
+    status, _, printed = run(
+        capsys, corpus, "-o", tmp_path / "out", "--units", "characters", "--language", "de", "--shards", 2
+    )
+    assert status == 0 and "3 kept" in printed
+    assert sorted(path.name for path in (tmp_path / "out/shar").glob("*.tar")) == [
+        "recording.000000.tar", "recording.000001.tar",
+    ]  # fmt: skip
+    assert [cut.id for cut in CutFiles(tmp_path / "out")] == ["anna/1", "anna/2", "ben/1"]
+    status, _, printed = run(
+        capsys, corpus, "-o", tmp_path / "new", "--units", "characters", "--shards", 2, "--shard-hours", 1
+    )
+    assert status == 2 and "a shard must have one limit" in printed and printed.count("\n") == 1

@@ -1,4 +1,4 @@
-"""`unispeech prepare`: a corpus to cuts, and a list of what cannot be trained on."""
+"""`unispeech prepare`: a corpus to cuts or shards, and a list of what cannot be trained on."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from unispeech.data.checks import Phonemise
     from unispeech.data.corpora import CorpusReport
 
-Format = Literal["auto", "folder", "jsonl", "common-voice", "fairseq", "kaldi", "audiofolder"]
+Format = Literal["auto", "folder", "jsonl", "common-voice", "fairseq", "kaldi", "audiofolder", "cuts"]
 
 Switch = Annotated[bool, Parameter(negative="")]
 
@@ -56,6 +56,19 @@ class Target:
     """Keep to the vocabulary or the classes in this folder: what lies outside is rejected by name."""
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Storage:
+    """Where the audio lies."""
+
+    relative_paths: Switch = False
+    """Write paths of recordings relative to the output, so that both can be moved."""
+    shards: int | None = None
+    """Write the audio, too: tar files of this many utterances in OUTPUT/shar, as flac (lhotse's Shar)."""
+    shard_hours: float | None = None
+    """Write the audio, too: tar files of this many hours in OUTPUT/shar."""
+
+
 def prepare(
     source: Path,
     /,
@@ -63,10 +76,10 @@ def prepare(
     output: Annotated[Path, Parameter(name=["--output", "-o"])],
     choice: Choice = Choice(),
     target: Target = Target(),
+    storage: Storage = Storage(),
     check_audio: Switch = False,
-    relative_paths: Switch = False,
 ) -> int:
-    """Make training data of a corpus: cuts.jsonl.gz, rejected.jsonl and the vocabulary.
+    """Make training data of a corpus: cuts.jsonl.gz (or shards), rejected.jsonl and the vocabulary.
 
     Every line of the corpus is in the one or the other file, or was not asked for. Exit status 1 means
     that files are missing or broken, or lines cannot be read; the rest is done.
@@ -75,14 +88,15 @@ def prepare(
       unispeech prepare corpus -o data/train --language en --units characters
       unispeech prepare cv-corpus/sv -o data/sv-dev --part dev --g2p epitran --vocabulary data/sv-train
       unispeech prepare manifest.jsonl -o data/train --units label --where dataset=fsdd --where speaker!=theo
+      unispeech prepare cv-corpus/en -o data/en --g2p espeak --shards 5000
 
     Args:
-        source: Folder of recordings with transcripts, manifest, Common Voice folder, Kaldi directory.
+        source: Folder of recordings with transcripts, manifest, Common Voice folder, Kaldi directory, cuts.
         output: Folder to write to.
         choice: Which utterances.
         target: What is to be learnt.
+        storage: Where the audio lies.
         check_audio: Decode every recording, which finds damage that headers do not show.
-        relative_paths: Write paths of recordings relative to the output, so that both can be moved.
     """
     from unispeech.data.corpora import Preparation, prepare_corpus
     from unispeech.data.inventory import read_labels
@@ -100,7 +114,9 @@ def prepare(
         tag_languages=target.tag_languages,
         max_seconds=choice.max_seconds,
         check_audio=check_audio,
-        relative_paths=relative_paths,
+        relative_paths=storage.relative_paths,
+        shard_utterances=storage.shards,
+        shard_hours=storage.shard_hours,
     )
     is_label = target.units == "label"
     folder = target.vocabulary

@@ -3,11 +3,12 @@
 import itertools
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from unispeech.audio import AudioInfo, audio_info, load_audio
 from unispeech.data.g2p import join_words
+from unispeech.data.shards import Packed, check_name, pack
 from unispeech.data.utterances import BadLine, Utterance
 from unispeech.errors import ManifestError
 from unispeech.frames import SAMPLE_RATE, Seconds, num_frames
@@ -94,6 +95,8 @@ class Trainable:
     """Where it begins in the recording."""
     duration: Seconds
     """How long it is."""
+    packed: Packed | None = None
+    """Its audio for a shard; None where recordings stay where they are."""
 
 
 def rejection_of_line(line: BadLine) -> Rejection:
@@ -152,6 +155,39 @@ def span_of(utterance: Utterance, info: AudioInfo) -> tuple[Seconds, Seconds]:
             f"but runs {utterance.start:.3f} to {end:.3f}.",
         )
     return utterance.start, min(end, info.duration) - utterance.start
+
+
+def pack_audio(
+    utterance: Utterance, info: AudioInfo, *, max_seconds: Seconds | None = None
+) -> tuple[AudioInfo, Packed | None] | UntrainableError:
+    """Encode the audio of an utterance for a shard.
+
+    Args:
+        utterance: Whose audio.
+        info: What its recording's header says.
+        max_seconds: What is longer is not encoded; None sets no limit.
+
+    Returns:
+        What the header should say (of whole recordings the true length), and the audio; or why it cannot be
+        used.
+    """
+    try:
+        check_name(utterance.id)
+    except ManifestError as error:
+        return UntrainableError("bad-line", str(error))
+    try:
+        start, duration = span_of(utterance, info)
+        if max_seconds is not None and duration > max_seconds:
+            return info, None
+        if utterance.is_segment:
+            return info, pack(utterance.audio, info.sample_rate, start, duration)
+        packed = pack(utterance.audio, info.sample_rate)
+    except UntrainableError as error:
+        return error
+    except (OSError, ManifestError) as error:
+        return UntrainableError("unreadable-audio", str(error))
+    duration = packed.num_samples / info.sample_rate
+    return replace(info, num_samples=packed.num_samples, duration=duration), packed
 
 
 def learnable_of(

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from unispeech.audio import Waveform, load_audio, normalise_waveform
 from unispeech.data.augmentation import Augmentation, augment, change_speed
 from unispeech.data.sampling import DrawnBatch
+from unispeech.data.shards import SHARDED, read_samples, read_sharded
 from unispeech.errors import ManifestError
 from unispeech.frames import CONV_KERNEL, CONV_STRIDE, SAMPLE_RATE, Seconds, frame_to_seconds, num_frames
 from unispeech.objectives import IGNORED_LABEL
@@ -213,7 +214,7 @@ def load_cut(cut: MonoCut) -> Waveform:
     """Read the audio of a cut; of a segment no more than the segment is decoded where the format allows.
 
     Args:
-        cut: A cut of a recording that is a file.
+        cut: A cut of a recording that is a file, or lies in a shard.
 
     Returns:
         (S,) float32 samples at 16 kHz.
@@ -223,9 +224,13 @@ def load_cut(cut: MonoCut) -> Waveform:
         ManifestError: If it is not audio, or not as long any more as the cut says.
     """
     recording = cut.recording
-    path = recording.sources[0].source
-    is_whole = cut.start == 0 and abs(cut.duration - recording.duration) < 1e-3
-    waveform = load_audio(path) if is_whole else _load_segment(path, cut.start, cut.duration)
+    source = recording.sources[0]
+    path = source.source
+    if source.type == SHARDED:
+        waveform = _load_sharded(path, cut)
+    else:
+        is_whole = cut.start == 0 and abs(cut.duration - recording.duration) < 1e-3
+        waveform = load_audio(path) if is_whole else _load_segment(path, cut.start, cut.duration)
     duration = len(waveform) / SAMPLE_RATE
     # What is longer than the plan believes breaks its promise about memory.
     if abs(duration - cut.duration) > _TOLERANCE:
@@ -238,18 +243,21 @@ def load_cut(cut: MonoCut) -> Waveform:
 
 def _load_segment(path: str, start: Seconds, duration: Seconds) -> Waveform:
     try:
-        with soundfile.SoundFile(path) as file:
-            rate = file.samplerate
-            file.seek(min(round(start * rate), file.frames))
-            samples = file.read(round(duration * rate), dtype="float32", always_2d=True).mean(axis=1)
+        return _resample(*read_samples(path, start, duration))
     except soundfile.LibsndfileError:
         # Containers that only PyAV reads, and everything that is wrong with a file, are load_audio's.
         first = round(start * SAMPLE_RATE)
         return load_audio(path)[first : first + round(duration * SAMPLE_RATE)]
-    if not np.isfinite(samples).all():
-        raise ManifestError(
-            f"{path}: samples must be finite, but are not; write the file again as 16-bit PCM."
-        )
+
+
+def _load_sharded(place: str, cut: MonoCut) -> Waveform:
+    try:
+        return _resample(*read_samples(read_sharded(place), cut.start, cut.duration))
+    except (soundfile.LibsndfileError, ManifestError) as error:
+        raise ManifestError(f"{place}: audio of {cut.id} cannot be read: {error}") from None
+
+
+def _resample(samples: Waveform, rate: int) -> Waveform:
     if rate != SAMPLE_RATE and samples.size:
         samples = soxr.resample(samples, rate, SAMPLE_RATE)
     return np.asarray(samples, dtype=np.float32)

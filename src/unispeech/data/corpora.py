@@ -1,4 +1,4 @@
-"""From a corpus to `cuts.jsonl.gz`: what can be trained on as lhotse cuts, the rest listed with its reasons.
+"""From a corpus to cuts: what can be trained on as lhotse cuts, the rest listed with its reasons.
 
 A cut is one utterance: a `MonoCut` with one supervision. `supervision.text` is the transcript,
 `supervision.custom["phones"]` the phones separated by spaces, `supervision.custom["label"]` the class.
@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -24,14 +25,16 @@ from unispeech.data.checks import (
     UntrainableError,
     check_length,
     learnable_of,
+    pack_audio,
     read_header,
     rejection_of_line,
     span_of,
 )
-from unispeech.data.cuts import CUTS, open_cut_file, write_cut
+from unispeech.data.cut_writers import CutFileWriter, CutWriter, ShardWriter
 from unispeech.data.inventory import Inventory
 from unispeech.data.readers import Format, read_corpus
 from unispeech.data.selection import Condition, Selection
+from unispeech.data.shards import Packed
 from unispeech.data.utterances import UNKNOWN_LANGUAGE, BadLine, Utterance
 from unispeech.errors import ManifestError
 from unispeech.frames import Seconds
@@ -41,6 +44,11 @@ REJECTED = "rejected.jsonl"
 """File of the lines that cannot be trained on, one `Rejection` per line."""
 
 _CHUNK = 256
+_CHUNK_PACKED = 32
+"""Utterances at a time: of those that go into shards the audio is in memory."""
+
+Header = tuple[AudioInfo, Packed | None] | UntrainableError
+"""What is known of a recording, with its audio where it goes into a shard, or why it cannot be used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +77,34 @@ class Preparation:
     """Decode every recording instead of reading its header only."""
     relative_paths: bool = False
     """Write the paths of recordings relative to the folder of the cuts."""
+    shard_utterances: int | None = None
+    """Write the audio, too, into shards of so many utterances."""
+    shard_hours: float | None = None
+    """Write the audio, too, into shards of so many hours."""
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether the audio is written as well."""
+        return self.shard_utterances is not None or self.shard_hours is not None
+
+    def open_writer(self, folder: Path) -> CutWriter:
+        """Open what takes the utterances.
+
+        Args:
+            folder: Where to write.
+
+        Returns:
+            A writer of cuts or of shards.
+
+        Raises:
+            ManifestError: If the folder holds what was written in the other way.
+            ValueError: If the size of shards makes no sense, or the paths in shards are to be relative.
+        """
+        if not self.is_sharded:
+            return CutFileWriter(folder, relative_paths=self.relative_paths)
+        if self.relative_paths:
+            raise ValueError("`relative_paths` must not be given with shards; they hold no paths.")
+        return ShardWriter(folder, max_utterances=self.shard_utterances, max_hours=self.shard_hours)
 
 
 @dataclass
@@ -153,20 +189,20 @@ def prepare_corpus(
     selection = Selection(preparation.part, preparation.where, preparation.language)
     report = CorpusReport()
     output.mkdir(parents=True, exist_ok=True)
-    cuts, rejected = output / f".{CUTS}.part", output / f".{REJECTED}.part"
-    try:
+    rejected = output / f".{REJECTED}.part"
+    with ExitStack() as stack:
+        writer = stack.enter_context(preparation.open_writer(output))
+        stack.callback(rejected.unlink, missing_ok=True)
         with (
             ThreadPoolExecutor(8) as pool,
-            open_cut_file(cuts) as cut_file,
             rejected.open("w", encoding="utf-8", errors="backslashreplace") as rejected_file,
         ):
-            folder = output if preparation.relative_paths else None
             for outcomes in _judge(source, preparation, selection, inventory, phonemise, report, pool):
                 for outcome in outcomes:
                     if isinstance(outcome, Rejection):
                         rejected_file.write(json.dumps(asdict(outcome), ensure_ascii=False) + "\n")
                     else:
-                        write_cut(cut_file, outcome, relative_to=folder)
+                        writer.write(outcome)
                 if on_progress:
                     on_progress(report)
         if not report.num_lines:
@@ -179,10 +215,7 @@ def prepare_corpus(
                 f"rejected; {output / REJECTED} says why."
             )
         inventory.save(output)
-        os.replace(cuts, output / CUTS)
-    finally:
-        cuts.unlink(missing_ok=True)
-        rejected.unlink(missing_ok=True)
+        writer.commit()
     return report
 
 
@@ -202,7 +235,8 @@ def _judge(
     """
     first_seen: dict[str, str] = {}
     items = read_corpus(source, format=preparation.format, part=preparation.part)
-    while chunk := list(itertools.islice(items, _CHUNK)):
+    size = _CHUNK_PACKED if preparation.is_sharded else _CHUNK
+    while chunk := list(itertools.islice(items, size)):
         report.num_lines += len(chunk)
         asked: list[Utterance | Rejection] = []
         for item in chunk:
@@ -216,7 +250,7 @@ def _judge(
             else:
                 report.num_left_out += 1
         headers = pool.map(
-            partial(read_header, decode=preparation.check_audio),
+            partial(_open, preparation=preparation),
             [entry for entry in asked if isinstance(entry, Utterance)],
         )
         outcomes: list[Trainable | Rejection] = []
@@ -229,9 +263,20 @@ def _judge(
         yield outcomes
 
 
+def _open(utterance: Utterance, preparation: Preparation) -> Header:
+    """Read what is to be known of a recording, and its audio where that goes into a shard."""
+    is_sharded = preparation.is_sharded
+    # A whole recording is decoded to be packed anyway.
+    decode = preparation.check_audio and not (is_sharded and not utterance.is_segment)
+    info = read_header(utterance, decode=decode)
+    if isinstance(info, UntrainableError):
+        return info
+    return pack_audio(utterance, info, max_seconds=preparation.max_seconds) if is_sharded else (info, None)
+
+
 def _check(
     utterance: Utterance,
-    header: AudioInfo | UntrainableError,
+    header: Header,
     preparation: Preparation,
     inventory: Inventory,
     phonemise: Phonemise | None,
@@ -241,7 +286,8 @@ def _check(
     try:
         if isinstance(header, UntrainableError):
             raise header
-        start, duration = span_of(utterance, header)
+        info, packed = header
+        start, duration = span_of(utterance, info)
         learnable = learnable_of(
             utterance,
             preparation.units,
@@ -253,7 +299,9 @@ def _check(
         inventory.add(learnable, utterance.language)
     except UntrainableError as error:
         return _reject(utterance, error, duration)
-    return Trainable(utterance=utterance, learnable=learnable, info=header, start=start, duration=duration)
+    return Trainable(
+        utterance=utterance, learnable=learnable, info=info, start=start, duration=duration, packed=packed
+    )
 
 
 def _reject(utterance: Utterance, error: UntrainableError, duration: Seconds = 0.0) -> Rejection:

@@ -1,15 +1,27 @@
-"""Cuts on disk: utterances that can be trained on, one lhotse `MonoCut` per line of a `cuts.jsonl.gz`."""
+"""Cuts on disk: utterances that can be trained on, one lhotse `MonoCut` per line of a `cuts.jsonl.gz`.
+
+Their recordings are files of their own, or lie in shards (see `unispeech.data.shards`).
+"""
 
 import gzip
 import io
 import json
-import os
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TextIO
 
-from unispeech.data.checks import Trainable
+from unispeech.data.shards import (
+    SHARDED,
+    SHARDS,
+    Shard,
+    ShardIndex,
+    find_shards,
+    is_sharded,
+    place_of,
+    read_index,
+)
 from unispeech.errors import ManifestError
 
 if TYPE_CHECKING:
@@ -22,39 +34,126 @@ CUTS = "cuts.jsonl.gz"
 class CutFiles:
     """The cuts of one or more files, read anew from disk each time they are iterated over.
 
+    Of shards the headers of the recordings are read once, and no audio.
+
     Args:
-        paths: Files, or folders with a `cuts.jsonl.gz`. A relative path of a recording in a file starts from
-            the folder of that file.
+        paths: Files, folders with a `cuts.jsonl.gz`, and folders of shards or with such a folder (`shar`). A
+            relative path of a recording in a file starts from the folder of that file.
 
     Raises:
         FileNotFoundError: If one of them does not exist.
+        ManifestError: If a folder holds both cuts and shards, or half a shard.
     """
 
     def __init__(self, paths: str | Path | Sequence[str | Path]) -> None:
         listed = [paths] if isinstance(paths, str | Path) else list(paths)
-        self.paths = [Path(path) / CUTS if Path(path).is_dir() else Path(path) for path in listed]
-        for path in self.paths:
-            if not path.is_file():
-                raise FileNotFoundError(f"{path}: no such file; make it with unispeech prepare.")
+        self.paths: list[Path] = []
+        """The files of cuts and the folders of shards."""
+        self._sources: list[Path | Shard] = []
+        self._indices: dict[Path, ShardIndex] = {}
+        for path in map(Path, listed):
+            folder = find_shard_folder(path)
+            if folder is not None:
+                self.paths.append(folder)
+                self._sources += find_shards(folder)
+                continue
+            file = path / CUTS if path.is_dir() else path
+            if not file.is_file():
+                raise FileNotFoundError(f"{file}: no such file; make it with unispeech prepare.")
+            self.paths.append(file)
+            self._sources.append(file)
 
     def __iter__(self) -> "Iterator[MonoCut]":
         """Read the cuts in the order of the files.
 
         Yields:
-            Cuts with one supervision and a recording that is a file.
+            Cuts with one supervision and a recording that is a file, or has its place in a shard.
 
         Raises:
-            ManifestError: If a line is not such a cut, or a file is damaged.
+            ManifestError: If a line is not such a cut, or a file is damaged, or cuts and recordings of a
+                shard are not the same.
         """
-        for path in self.paths:
-            number = 0
-            try:
-                with _open_text(path) as file:
-                    for number, line in enumerate(file, start=1):
-                        if line.strip():
-                            yield _read_cut(line, path, number)
-            except (OSError, EOFError, UnicodeDecodeError) as error:
-                raise ManifestError(f"{path}:{number + 1}: must be readable, but is not ({error}).") from None
+        for source in self._sources:
+            if isinstance(source, Shard):
+                yield from self._read_shard(source)
+            else:
+                for number, line in read_lines(source):
+                    yield read_cut(line, source, number)
+
+    def _read_shard(self, shard: Shard) -> "Iterator[MonoCut]":
+        tar = shard.recordings
+        if tar not in self._indices:
+            self._indices[tar] = _match(shard)
+        index = self._indices[tar]
+        for position, (number, line) in enumerate(read_lines(shard.cuts)):
+            cut = read_cut(line, shard.cuts, number, sharded=True)
+            if position >= len(index) or not index.is_at(position, cut.id):
+                raise ManifestError(
+                    f"{shard.cuts}:{number}: cuts must stand in the order of {tar.name}, but {cut.id} has "
+                    "another recording there; copy both files again, or prepare the corpus again."
+                )
+            if not index.places[position, 1]:
+                raise ManifestError(f"{shard.cuts}:{number}: cut must have a recording, but has none.")
+            cut.recording.sources[0].source = place_of(tar, index, position)
+            yield cut
+
+
+def find_shard_folder(path: Path) -> Path | None:
+    """Find shards where a user names them: the folder itself, or what `unispeech prepare` wrote.
+
+    Args:
+        path: A folder, or anything else.
+
+    Returns:
+        The folder of the shards; None where there are none.
+
+    Raises:
+        ManifestError: If the folder holds cuts beside the shards.
+    """
+    if not path.is_dir():
+        return None
+    folder = path / SHARDS if is_sharded(path / SHARDS) else path
+    if not is_sharded(folder):
+        return None
+    if (path / CUTS).exists():
+        raise ManifestError(
+            f"{path}: must hold {CUTS} or shards, but holds both; move one of them to another folder."
+        )
+    return folder
+
+
+def _match(shard: Shard) -> ShardIndex:
+    """The index of a shard whose two files are of the same length."""
+    index = read_index(shard.recordings)
+    num_cuts = sum(1 for _ in read_lines(shard.cuts))
+    if num_cuts != len(index):
+        raise ManifestError(
+            f"{shard.recordings}: must hold a recording for each of the {num_cuts} cuts in "
+            f"{shard.cuts.name}, but holds {len(index)}; copy both files again, or prepare the corpus again."
+        )
+    return index
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Read the lines of a file of cuts, compressed or not.
+
+    Args:
+        path: The file.
+
+    Yields:
+        Numbers from 1 and lines that are not blank.
+
+    Raises:
+        ManifestError: If the file is damaged.
+    """
+    number = 0
+    try:
+        with _open_text(path) as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, line
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        raise ManifestError(f"{path}:{number + 1}: must be readable, but is not ({error}).") from None
 
 
 def _open_text(path: Path) -> IO[str]:
@@ -63,7 +162,21 @@ def _open_text(path: Path) -> IO[str]:
     return gzip.open(path, "rt", encoding="utf-8") if is_gzip else path.open(encoding="utf-8")
 
 
-def _read_cut(line: str, path: Path, number: int) -> "MonoCut":
+def read_cut(line: str, path: Path, number: int, *, sharded: bool = False) -> "MonoCut":
+    """Read one line of a file of cuts.
+
+    Args:
+        line: The line.
+        path: The file, for messages and for relative paths of recordings.
+        number: Number of the line.
+        sharded: Whether the recording must lie in a shard; else it must be a file.
+
+    Returns:
+        A cut with one supervision; its recording's path is absolute, or empty where it lies in a shard.
+
+    Raises:
+        ManifestError: If the line is no such cut.
+    """
     from lhotse import MonoCut
     from lhotse.serialization import deserialize_item
 
@@ -78,9 +191,13 @@ def _read_cut(line: str, path: Path, number: int) -> "MonoCut":
             "make it with unispeech prepare."
         )
     source = cut.recording.sources[0]
-    if source.type != "file":
-        raise ManifestError(f"{path}:{number}: recording must be a file, but is {source.type!r}.")
-    source.source = str(path.parent.absolute() / source.source)
+    wanted = SHARDED if sharded else "file"
+    if source.type != wanted:
+        fix = "; name the folder of the shards." if source.type == SHARDED else "."
+        place = "lie in a shard" if sharded else "be a file"
+        raise ManifestError(f"{path}:{number}: recording must {place}, but is {source.type!r}{fix}")
+    if not sharded:
+        source.source = str(path.parent.absolute() / source.source)
     return cut
 
 
@@ -102,61 +219,3 @@ def open_cut_file(path: Path) -> Iterator[TextIO]:
         io.TextIOWrapper(packed, encoding="utf-8", errors="backslashreplace", newline="\n") as text,
     ):
         yield text
-
-
-def write_cut(file: TextIO, trainable: Trainable, *, relative_to: Path | None = None) -> None:
-    """Write an utterance as a line of a file of cuts.
-
-    Args:
-        file: From `open_cut_file`.
-        trainable: The utterance.
-        relative_to: Folder from which the path of the recording is written; None writes it absolute.
-    """
-    utterance, learnable, info = trainable.utterance, trainable.learnable, trainable.info
-    path = os.path.abspath(utterance.audio)
-    name = str(utterance.audio) if utterance.is_segment else utterance.id
-    is_reduced = learnable.text != utterance.text
-    # Written as lhotse's `MonoCut.to_dict` would write it, which takes most of the time of a large corpus.
-    recording = {
-        "id": name,
-        "sources": [
-            {
-                "type": "file",
-                "channels": list(range(info.channels)),
-                "source": path if relative_to is None else os.path.relpath(path, relative_to),
-            }
-        ],
-        "sampling_rate": info.sample_rate,
-        "num_samples": info.num_samples,
-        "duration": info.duration,
-        "channel_ids": list(range(info.channels)),
-    }
-    custom = _filled(
-        phones=learnable.phones, label=learnable.label, orthography=utterance.text if is_reduced else None
-    )
-    supervision = _filled(
-        id=utterance.id,
-        recording_id=name,
-        start=0.0,
-        duration=trainable.duration,
-        channel=0,
-        text=learnable.text,
-        language=utterance.language,
-        speaker=utterance.speaker,
-        custom=custom or None,
-    )
-    cut = {
-        "id": utterance.id,
-        "start": trainable.start,
-        "duration": trainable.duration,
-        "channel": 0,
-        "supervisions": [supervision],
-        "recording": recording,
-        "type": "MonoCut",
-    }
-    file.write(json.dumps(cut, ensure_ascii=False) + "\n")
-
-
-def _filled(**fields: object) -> dict[str, object]:
-    """The fields that are not None."""
-    return {name: value for name, value in fields.items() if value is not None}

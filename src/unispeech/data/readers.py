@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, get_args
 
+from unispeech.data.prepared import is_prepared, read_prepared
 from unispeech.data.tables import metadata_files, read_audiofolder, read_common_voice, read_jsonl
 from unispeech.data.toolkits import read_fairseq, read_kaldi
 from unispeech.data.utterances import PARTS, BadLine, Item, Utterance
 from unispeech.errors import ManifestError
 
-Format = Literal["folder", "jsonl", "common-voice", "fairseq", "kaldi", "audiofolder"]
+Format = Literal["folder", "jsonl", "common-voice", "fairseq", "kaldi", "audiofolder", "cuts"]
 
 AUDIO_SUFFIXES = frozenset({
     ".wav", ".flac", ".mp3", ".ogg", ".opus", ".oga", ".aiff", ".aif", ".aifc", ".au", ".w64", ".caf",
@@ -59,7 +60,9 @@ def recognise_format(source: Path) -> Format:
     Raises:
         ManifestError: If it looks like none of the formats.
     """
-    if source.is_dir():
+    if is_prepared(source):
+        found: Format | None = "cuts"
+    elif source.is_dir():
         found = _recognise_folder(source)
     elif source.suffix == ".tsv":
         found = "common-voice" if "path" in _first_line(source).split("\t") else "fairseq"
@@ -141,4 +144,5 @@ _READERS: dict[Format, Callable[[Path, str | None], Iterator[Item]]] = {
     "fairseq": read_fairseq,
     "kaldi": read_kaldi,
     "audiofolder": read_audiofolder,
+    "cuts": read_prepared,
 }

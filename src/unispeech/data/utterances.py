@@ -44,6 +44,9 @@ class Utterance:
     """Name of the speaker."""
     part: str | None = None
     """Part of the corpus, such as train or dev."""
+    alignment: Mapping[str, list[list[object]]] = field(default_factory=dict)
+    """Where times are known: tier -> symbol, start, duration and score of each stretch, as lhotse writes
+    them."""
     fields: Mapping[str, object] = field(default_factory=dict)
     """Every field of the line under the corpus's own names."""
 
