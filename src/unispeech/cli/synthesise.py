@@ -1,6 +1,7 @@
 """`unispeech synthesise`: speak text files with espeak-ng, phone times kept."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +9,9 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+
+LINE_SECONDS = 30.0
+"""How often progress is told where stderr is no terminal."""
 
 
 @Parameter(name="*")
@@ -140,11 +144,14 @@ def _choice(text: str | None) -> int | list[str] | None:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str, float, int], None]]:
-    """Show on stderr how much audio there is.
+    """Show on stderr how much audio there is: a spinner on a terminal, a line now and then elsewhere.
 
     Yields:
         What is told of the progress: part, seconds, utterances.
     """
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -155,9 +162,27 @@ def _progress() -> Iterator[Callable[[str, float, int], None]]:
         def tell(part: str, seconds: float, utterances: int) -> None:
             if part not in tasks:
                 tasks[part] = bars.add_task("")
-            bars.update(tasks[part], description=f"{part}: {seconds / 3600:.2f} h, {utterances} utterances")
+            bars.update(tasks[part], description=_amount(part, seconds, utterances))
 
         yield tell
+
+
+def _lines() -> Callable[[str, float, int], None]:
+    """What writes a line of progress, the first after `LINE_SECONDS`."""
+    told = time.monotonic()
+
+    def tell(part: str, seconds: float, utterances: int) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told >= LINE_SECONDS:
+            told = now
+            print(_amount(part, seconds, utterances), file=sys.stderr)
+
+    return tell
+
+
+def _amount(part: str, seconds: float, utterances: int) -> str:
+    return f"{part}: {seconds / 3600:.2f} h, {utterances} utterances"
 
 
 def _warn(what: str, left_out: Mapping[str, int]) -> None:
