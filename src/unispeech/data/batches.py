@@ -3,22 +3,47 @@
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
-from lhotse import MonoCut
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from unispeech.data.augmentation import Augmentation
 from unispeech.data.collation import Batch, CutBatches
 from unispeech.data.cuts import CutFiles
 from unispeech.data.sampling import BatchPlan, DrawnBatch, Position
+from unispeech.data.targets import TargetCheck
 from unispeech.errors import ManifestError
 from unispeech.frames import CONV_KERNEL, CONV_STRIDE, Seconds
 from unispeech.text import Vocabulary
 
 _logger = logging.getLogger(__name__)
+
+
+class Plan(Protocol):
+    """The endless sequence of batches that all processes share."""
+
+    @property
+    def fingerprint(self) -> int:
+        """A number that changes with the data and with every setting that changes the batches."""
+        ...
+
+    @property
+    def num_utterances(self) -> int:
+        """Utterances of an epoch."""
+        ...
+
+    @property
+    def duration(self) -> Seconds:
+        """Audio of an epoch."""
+        ...
+
+    def share(
+        self, position: Position, rank: int, world_size: int
+    ) -> Iterator[tuple[Position, DrawnBatch | None]]:
+        """Draw what one process gets of the rest of an epoch, as `BatchPlan.share` does."""
+        ...
 
 
 class BatchLoader:
@@ -33,7 +58,7 @@ class BatchLoader:
 
     Args:
         plan: The sequence of batches.
-        batches: Reads them.
+        batches: Reads them: its item of a `DrawnBatch` is what `CutBatches` gives.
         rank: Number of this process, from 0.
         world_size: How many processes share the sequence.
         shuffle: As above; the plan's own.
@@ -45,8 +70,8 @@ class BatchLoader:
 
     def __init__(
         self,
-        plan: BatchPlan,
-        batches: CutBatches,
+        plan: Plan,
+        batches: Dataset[dict[str, Any]],
         *,
         rank: int = 0,
         world_size: int = 1,
@@ -109,16 +134,16 @@ class BatchLoader:
             if not self._shuffle:
                 return
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         """Where the loader stands behind the batch that was handed out last.
 
         Returns:
-            Plain numbers. Each process has its own; that of the first serves another number of processes too,
+            Plain values. Each process has its own; that of the first serves another number of processes too,
             which then repeat at most one batch each.
         """
-        return {**asdict(self._draws.position), "fingerprint": self.plan.fingerprint}
+        return {**self._draws.position.state(), "fingerprint": self.plan.fingerprint}
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on behind the batch at which a state was taken.
 
         Args:
@@ -132,7 +157,7 @@ class BatchLoader:
                 f"`state` must come from a loader of the same cuts, seed and batch settings, but comes from "
                 f"another ({state['fingerprint']:08x}, here {self.plan.fingerprint:08x})."
             )
-        self._draws.position = Position(epoch=state["epoch"], batch=state["batch"], offset=state["offset"])
+        self._draws.position = Position.from_state(state)
 
     def _note(self, unreadable: Iterable[tuple[str, str]]) -> None:
         for name, reason in unreadable:
@@ -149,7 +174,7 @@ class _Draws(Sampler[DrawnBatch]):
     would fall into the workers of the next.
     """
 
-    def __init__(self, plan: BatchPlan, rank: int, world_size: int) -> None:
+    def __init__(self, plan: Plan, rank: int, world_size: int) -> None:
         self._plan, self._rank, self._world_size = plan, rank, world_size
         self.position = Position()
         """Behind the batch that was handed out last; draws begin here."""
@@ -179,6 +204,7 @@ def make_loader(
     min_seconds: Seconds = 0.0,
     max_seconds: Seconds | None = None,
     num_buckets: int | None = None,
+    crop: bool = False,
     augmentation: Augmentation | None = None,
     language_exponent: float | None = None,
     shuffle: bool = True,
@@ -202,6 +228,9 @@ def make_loader(
         min_seconds: Shorter utterances are left out.
         max_seconds: Longer utterances are left out; None leaves out what is longer than `batch_seconds`.
         num_buckets: Groups of like length from which batches are drawn; None chooses by the amount of data.
+        crop: For speech without targets: utterances that are too long are cropped instead of left out, and
+            all of a batch, each at a random place, to the shortest of them, so that there is no padding.
+            Labels are -100.
         augmentation: How the recordings are changed; None leaves them as they are.
         language_exponent: In [0, 1]: how far each language keeps its share of the speech in an epoch, from 0
             (all the same) to 1 (its own); None takes every utterance once.
@@ -227,34 +256,43 @@ def make_loader(
         vocabulary=vocabulary,
         label2id=label2id,
         allow_unlabelled=allow_unlabelled,
+        has_targets=not crop,
         augmentation=augmentation,
         do_normalize=do_normalize,
         kernels=kernels,
         strides=strides,
     )
-
-    def check(cut: MonoCut) -> None:
-        batches.target_ids(cut)
-
+    files, check = CutFiles(cuts), TargetCheck(vocabulary)
     plan = BatchPlan(
-        CutFiles(cuts),
+        files,
         batch_seconds=batch_seconds,
         batch_utterances=batch_utterances,
         min_seconds=min_seconds,
         max_seconds=max_seconds,
         num_buckets=num_buckets,
+        crop=crop,
         shuffle=shuffle,
         seed=seed,
         augmentation=augmentation,
         language_exponent=language_exponent,
-        check=check,
+        check=check.of(batches, files),
     )
+    check.finish()
+    log_left_out(plan)
+    return BatchLoader(
+        plan, batches, rank=rank, world_size=world_size, shuffle=shuffle, num_workers=num_workers
+    )
+
+
+def log_left_out(plan: BatchPlan) -> None:
+    """Warn of the utterances that are too short or too long.
+
+    Args:
+        plan: What leaves them out.
+    """
     for names, limit in ((plan.too_short, "short"), (plan.too_long, "long")):
         if names:
             shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
             _logger.warning(
                 "%d utterances are left out because they are too %s: %s", len(names), limit, shown
             )
-    return BatchLoader(
-        plan, batches, rank=rank, world_size=world_size, shuffle=shuffle, num_workers=num_workers
-    )

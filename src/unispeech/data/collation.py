@@ -66,6 +66,7 @@ class CutBatches(Dataset[dict[str, Any]]):
         vocabulary: Symbols of a CTC head: the phones, or the text where it holds characters, are the labels.
         label2id: Classes of a classifier; the labels of the cuts are the labels.
         allow_unlabelled: Whether utterances without a target are read, with -100 for labels.
+        has_targets: Whether targets are read at all; else all labels are -100.
         augmentation: How the waveforms are changed after they are read; None leaves them as they are.
         do_normalize: Whether each waveform gets zero mean and unit variance over its own samples.
         kernels: Kernel sizes of the feature encoder, `config.conv_kernel`.
@@ -81,6 +82,7 @@ class CutBatches(Dataset[dict[str, Any]]):
         vocabulary: Vocabulary | None = None,
         label2id: Mapping[str, int] | None = None,
         allow_unlabelled: bool = False,
+        has_targets: bool = True,
         augmentation: Augmentation | None = None,
         do_normalize: bool = True,
         kernels: Sequence[int] = CONV_KERNEL,
@@ -91,6 +93,7 @@ class CutBatches(Dataset[dict[str, Any]]):
         self._vocabulary = vocabulary
         self._label2id = label2id
         self._allow_unlabelled = allow_unlabelled
+        self._has_targets = has_targets
         self._augmentation = augmentation
         self._do_normalize = do_normalize
         self._kernels = tuple(kernels)
@@ -117,9 +120,15 @@ class CutBatches(Dataset[dict[str, Any]]):
                 continue
             if self._augmentation is not None:
                 waveform = augment(waveform, self._augmentation, drawn.generator(index))
-            # Before padding: padding is no part of the utterance.
-            read.append((cut, normalise_waveform(waveform) if self._do_normalize else waveform))
+            read.append((cut, waveform))
+        # Other sample rates and inexact headers leave a few samples of difference.
+        limit = min((len(waveform) for _, waveform in read), default=0) if drawn.is_cropped else None
+        # Before padding: padding is no part of the utterance.
+        read = [(cut, self._normalise(waveform[:limit])) for cut, waveform in read]
         return {**(self._collate(read, drawn.speed) if read else {}), "unreadable": unreadable}
+
+    def _normalise(self, waveform: Waveform) -> Waveform:
+        return normalise_waveform(waveform) if self._do_normalize else waveform
 
     def target_ids(self, cut: MonoCut) -> list[int]:
         """What is to be learnt of an utterance.
@@ -133,11 +142,9 @@ class CutBatches(Dataset[dict[str, Any]]):
         Raises:
             ValueError: If it has no target though it must, or the vocabulary or the classes lack it.
         """
-        name, target = self._target(cut)
+        target = self.target(cut)
         if not target:
-            if self._allow_unlabelled or not name:
-                return []
-            raise ValueError(f"cut must have {name}, but has none; prepare the corpus with the same units.")
+            return []
         if self._vocabulary is not None:
             return self._vocabulary.encode(target, language=cut.supervisions[0].language)
         assert self._label2id is not None
@@ -147,7 +154,26 @@ class CutBatches(Dataset[dict[str, Any]]):
             )
         return [self._label2id[target]]
 
-    def _target(self, cut: MonoCut) -> tuple[str, str | None]:
+    def target(self, cut: MonoCut) -> str | None:
+        """What is to be learnt of an utterance, as it is written.
+
+        Args:
+            cut: The utterance.
+
+        Returns:
+            Phones, a text or a label; None or empty where nothing is to be learnt.
+
+        Raises:
+            ValueError: If it has no target though it must.
+        """
+        if not self._has_targets:
+            return None
+        name, target = self._own_target(cut)
+        if name and not target and not self._allow_unlabelled:
+            raise ValueError(f"cut must have {name}, but has none; prepare the corpus with the same units.")
+        return target
+
+    def _own_target(self, cut: MonoCut) -> tuple[str, str | None]:
         """What a target is called, and the cut's own."""
         supervision = cut.supervisions[0]
         custom = supervision.custom or {}
@@ -171,7 +197,7 @@ class CutBatches(Dataset[dict[str, Any]]):
         )
         if self._vocabulary is not None:
             batch["labels"] = pad_labels([self.target_ids(cut) for cut in cuts])
-            if any(_phone_alignment(cut) for cut in cuts):
+            if self._has_targets and any(_phone_alignment(cut) for cut in cuts):
                 batch["frame_labels"] = self._frame_labels(cuts, num_samples, speed)
         elif self._label2id is not None:
             classes = [self.target_ids(cut) or [IGNORED_LABEL] for cut in cuts]

@@ -11,8 +11,9 @@ import math
 import sys
 import zlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from lhotse import MonoCut
@@ -23,7 +24,7 @@ from unispeech.data.augmentation import Augmentation
 from unispeech.data.cuts import CutFiles
 from unispeech.data.languages import Counts, LanguageResampling
 from unispeech.errors import ManifestError
-from unispeech.frames import Seconds
+from unispeech.frames import SAMPLE_RATE, Seconds
 
 
 @dataclass(kw_only=True)
@@ -48,7 +49,7 @@ class PaddedConstraint(SamplingConstraint):
     def add(self, example: MonoCut) -> None:
         """Count one more utterance."""
         self.num_cuts += 1
-        self.bound = self.bounds[bisect.bisect_left(self.bounds, example.duration)]
+        self.bound = self.bounds[bisect.bisect_left(self.bounds, self.measure_length(example))]
 
     def exceeded(self) -> bool:
         """Whether the batch is over the limit."""
@@ -64,8 +65,8 @@ class PaddedConstraint(SamplingConstraint):
         self.num_cuts, self.bound = 0, 0.0
 
     def measure_length(self, example: MonoCut) -> float:
-        """The length by which utterances are sorted into buckets."""
-        return float(example.duration)
+        """The length by which utterances are sorted into buckets; what will be cropped goes into the last."""
+        return float(min(example.duration, self.bounds[-1]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +79,10 @@ class DrawnBatch:
     """Seed, epoch and number of the batch in it, each in [0, 2 ** 32): no process or worker changes them."""
     speed: float = 1.0
     """Factor by which the utterances are to go faster."""
+    is_cropped: bool = False
+    """Whether all are equally long, and parts of utterances, of which targets say nothing."""
+    stream: int = 0
+    """Which of several mixed streams it comes from."""
 
     def generator(self, index: int) -> np.random.Generator:
         """What an utterance draws from, the same one whenever the batch is read.
@@ -106,6 +111,39 @@ class Position:
     """Batches of the epoch that lie behind it."""
     offset: int = 0
     """Batches of all epochs before this one."""
+    others: "tuple[Position, ...]" = ()
+    """The places in the other streams, where several are mixed; then this is the place in the first."""
+
+    @property
+    def index(self) -> int:
+        """Batches of all epochs and streams that lie behind it."""
+        return self.offset + self.batch + sum(other.index for other in self.others)
+
+    def next_batch(self) -> "Position":
+        """The place one batch further."""
+        return replace(self, batch=self.batch + 1)
+
+    def next_epoch(self) -> "Position":
+        """The beginning of the next epoch, for a place behind the last batch of one."""
+        return replace(self, epoch=self.epoch + 1, batch=0, offset=self.offset + self.batch)
+
+    def state(self) -> dict[str, Any]:
+        """The place in plain values."""
+        others = {"others": [other.state() for other in self.others]} if self.others else {}
+        return {"epoch": self.epoch, "batch": self.batch, "offset": self.offset, **others}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> "Position":
+        """Read what `state` gave.
+
+        Args:
+            state: Plain values; those that belong to no place are passed over.
+
+        Returns:
+            The place.
+        """
+        others = tuple(cls.from_state(other) for other in state.get("others", ()))
+        return cls(epoch=state["epoch"], batch=state["batch"], offset=state["offset"], others=others)
 
 
 class BatchPlan:
@@ -120,6 +158,8 @@ class BatchPlan:
         min_seconds: Shorter utterances are left out.
         max_seconds: Longer utterances are left out; None leaves out what is longer than `batch_seconds`.
         num_buckets: Groups of like length from which batches are drawn; None chooses by the amount of data.
+        crop: Whether utterances that are too long are cropped instead of left out, and all of a batch, each
+            at a random place, to the shortest of them.
         shuffle: Whether each epoch has an order of its own; else all epochs are the same.
         seed: Where every draw comes from.
         augmentation: Its range of speeds; utterances and batches are kept so short that none passes its limit
@@ -144,19 +184,16 @@ class BatchPlan:
         min_seconds: Seconds = 0.0,
         max_seconds: Seconds | None = None,
         num_buckets: int | None = None,
+        crop: bool = False,
         shuffle: bool = True,
         seed: int = 0,
         augmentation: Augmentation | None = None,
         language_exponent: float | None = None,
         check: Callable[[MonoCut], None] | None = None,
     ) -> None:
-        for name, value in {
-            "batch_seconds": batch_seconds,
-            "batch_utterances": batch_utterances,
-            "num_buckets": num_buckets,
-        }.items():
-            if value is not None and value <= 0:
-                raise ValueError(f"`{name}` must be positive, but is {value}.")
+        _check_positive(
+            batch_seconds=batch_seconds, batch_utterances=batch_utterances, num_buckets=num_buckets
+        )
         for name, given in {"augmentation": augmentation, "language_exponent": language_exponent}.items():
             if given is not None and not shuffle:
                 raise ValueError(f"`{name}` must be None without `shuffle`: validation takes all as it is.")
@@ -165,6 +202,7 @@ class BatchPlan:
         self._cuts = cuts
         self._shuffle = shuffle
         self._seed = seed
+        self._crop = crop
         self._augmentation = augmentation
         self._min_seconds = min_seconds
         self._max_seconds = batch_seconds if max_seconds is None else min(max_seconds, batch_seconds)
@@ -173,11 +211,6 @@ class BatchPlan:
         self.too_long: list[str] = []
         """Ids of the utterances that are left out because they are longer than `max_seconds` or a batch."""
         durations, languages = self._scan(check)
-        if not durations.size:
-            raise ManifestError(
-                f"{_places(cuts)}`cuts` must hold an utterance of "
-                f"{min_seconds:g} to {self._max_seconds:g} s, but hold none; {len(self.too_short)} are shorter and {len(self.too_long)} longer."
-            )
         self._resampling = (
             None if language_exponent is None else LanguageResampling(languages, durations, language_exponent)
         )
@@ -197,6 +230,7 @@ class BatchPlan:
         settings: tuple[object, ...] = (
             *(batch_seconds, batch_utterances, self._constraint.bounds, shuffle, seed),
             # What is not set changes no number: runs of older versions go on.
+            *(["crop", self._max_seconds] if crop else []),
             *([] if speed is None else ["speed", speed]),
             *([] if self._resampling is None else ["language", language_exponent, self._resampling.ratios]),
         )
@@ -231,10 +265,19 @@ class BatchPlan:
 
     def _draw(self, cuts: list[MonoCut], key: tuple[int, int, int]) -> DrawnBatch:
         """Decide what is random about a batch."""
-        if self._augmentation is None:
-            return DrawnBatch(cuts=cuts, key=key)
         rng = _generator(key, 0)
-        return DrawnBatch(cuts=cuts, key=key, speed=self._augmentation.draw_speed(rng))
+        speed = 1.0 if self._augmentation is None else self._augmentation.draw_speed(rng)
+        if not self._crop:
+            return DrawnBatch(cuts=cuts, key=key, speed=speed)
+        # Whole samples, so that equally long parts have equally many.
+        lengths = [int(cut.duration * SAMPLE_RATE) for cut in cuts]
+        length = min(*lengths, int(self._max_seconds * SAMPLE_RATE))
+        starts = [int(rng.integers(own - length, endpoint=True)) for own in lengths]
+        parts = [
+            replace(cut, start=cut.start + start / SAMPLE_RATE, duration=length / SAMPLE_RATE)
+            for cut, start in zip(cuts, starts, strict=True)
+        ]
+        return DrawnBatch(cuts=parts, key=key, speed=speed, is_cropped=True)
 
     def share(
         self, position: Position, rank: int, world_size: int
@@ -249,15 +292,14 @@ class BatchPlan:
         Yields:
             The position behind each batch, and the batch; at last the beginning of the next epoch, and None.
         """
-        index = position.batch
-        for drawn in self.epoch(position.epoch, start=index):
-            index += 1
-            if (position.offset + index - 1) % world_size == rank:
-                yield Position(epoch=position.epoch, batch=index, offset=position.offset), drawn
-        yield Position(epoch=position.epoch + 1, offset=position.offset + index), None
+        for drawn in self.epoch(position.epoch, start=position.batch):
+            position = position.next_batch()
+            if (position.index - 1) % world_size == rank:
+                yield position, drawn
+        yield position.next_epoch(), None
 
     def _fits(self, cut: MonoCut) -> bool:
-        return bool(self._min_seconds <= cut.duration <= self._max_seconds)
+        return bool(self._min_seconds <= cut.duration and (self._crop or cut.duration <= self._max_seconds))
 
     def _counts(self, epoch: int) -> Counts | None:
         """How often each utterance that fits comes in an epoch; None for once."""
@@ -272,7 +314,7 @@ class BatchPlan:
         self._checksum = 0
         for cut in self._cuts:
             if self._fits(cut):
-                durations.append(cut.duration)
+                durations.append(min(cut.duration, self._max_seconds))
                 languages.append(sys.intern(cut.supervisions[0].language or "") if cut.supervisions else "")
                 self._checksum = zlib.crc32(f"{cut.id} {cut.duration}".encode(), self._checksum)
                 try:
@@ -283,6 +325,12 @@ class BatchPlan:
             else:
                 listed = self.too_short if cut.duration < self._min_seconds else self.too_long
                 listed.append(cut.id)
+        if not durations:
+            raise ManifestError(
+                f"{_places(self._cuts)}`cuts` must hold an utterance of {self._min_seconds:g} to "
+                f"{self._max_seconds:g} s, but hold none; {len(self.too_short)} are shorter and "
+                f"{len(self.too_long)} longer."
+            )
         return np.array(durations), languages
 
 
@@ -300,6 +348,12 @@ class _Chosen:
             return fitting
         repeated = map(itertools.repeat, fitting, self._counts.tolist())
         return itertools.chain.from_iterable(repeated)
+
+
+def _check_positive(**settings: float | None) -> None:
+    for name, value in settings.items():
+        if value is not None and value <= 0:
+            raise ValueError(f"`{name}` must be positive, but is {value}.")
 
 
 def _places(cuts: Iterable[MonoCut]) -> str:
