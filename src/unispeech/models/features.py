@@ -75,6 +75,86 @@ class WaveformGroupNorm(nn.GroupNorm):
             return scale[..., None], shift[..., None]
 
 
+class StridedProducts(torch.autograd.Function):
+    """A strided convolution over channels-last frames as matrix products on views, forward and backward.
+
+    With stride s, s neighbouring frames side by side are one row of a (T_out, s C) view of the input, so a
+    kernel of s taps is one product and a longer one a sum of products on shifted views. Nothing is unfolded
+    and no layout changes. On two cores this takes half the time of torch's convolution and its backward
+    pass, which are the largest part of a training step.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int
+    ) -> Tensor:
+        """Convolve (B, T, C_in) with (C_out, C_in, K) -> (B, T_out, C_out)."""
+        x = x.contiguous()
+        num_out = (x.shape[1] - weight.shape[2]) // stride + 1
+        out = x.new_empty(x.shape[0], num_out, weight.shape[0])
+        pieces = kernel_pieces(weight, stride)
+        for row, into in zip(x, out, strict=True):
+            for first, piece in pieces:
+                windows = frame_windows(row, first, num_out, stride, piece)
+                if first > 0:
+                    into.addmm_(windows, piece)
+                elif bias is None:
+                    torch.mm(windows, piece, out=into)
+                else:
+                    torch.addmm(bias, windows, piece, out=into)
+        ctx.save_for_backward(x, weight)
+        ctx.stride = stride  # type: ignore[attr-defined]
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(
+        ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        """The gradients of input, kernel and bias; that of the kernel is summed in float32 at least."""
+        x, weight = ctx.saved_tensors  # type: ignore[attr-defined]
+        stride: int = ctx.stride  # type: ignore[attr-defined]
+        gradient = gradients[0].contiguous()
+        num_out = gradient.shape[1]
+        pieces = kernel_pieces(weight, stride)
+        for_input, for_weight, for_bias = ctx.needs_input_grad[:3]  # type: ignore[attr-defined]
+        wide = torch.promote_types(weight.dtype, torch.float32)
+        to_weight = [torch.zeros_like(piece, dtype=wide) for _, piece in pieces] if for_weight else []
+        to_input = torch.empty_like(x) if for_input else None
+        if to_input is not None:
+            # The first piece writes all frames that it sees, and the others add to them.
+            to_input[:, num_out * stride if weight.shape[2] >= stride else 0 :] = 0
+        for number, (row, behind) in enumerate(zip(x, gradient, strict=True)):
+            for index, (first, piece) in enumerate(pieces):
+                if for_weight:
+                    to_weight[index] += frame_windows(row, first, num_out, stride, piece).T @ behind
+                if to_input is not None:
+                    into = frame_windows(to_input[number], first, num_out, stride, piece)
+                    torch.mm(behind, piece.T, out=into) if first == 0 else into.addmm_(behind, piece.T)
+        to_bias = gradient.sum(dim=(0, 1)) if for_bias else None
+        if not for_weight:
+            return to_input, None, to_bias, None
+        kernel = torch.cat([part.view(-1, *weight.shape[1::-1]) for part in to_weight])  # (K, C_in, C_out)
+        return to_input, kernel.permute(2, 1, 0).to(weight.dtype), to_bias, None
+
+
+def kernel_pieces(weight: Tensor, stride: int) -> list[tuple[int, Tensor]]:
+    """Cut a (C_out, C_in, K) kernel into pieces of `stride` taps: the first tap of each and its matrix."""
+    taps_first = weight.permute(2, 1, 0)  # (K, C_in, C_out)
+    return [
+        (first, taps_first[first : first + stride].flatten(0, 1))
+        for first in range(0, weight.shape[2], stride)
+    ]
+
+
+def frame_windows(frames: Tensor, first: int, num_out: int, stride: int, piece: Tensor) -> Tensor:
+    """The (T_out, taps * C_in) view of contiguous (T, C_in) frames that a piece of the kernel sees."""
+    channels = frames.shape[1]
+    return frames.as_strided(
+        (num_out, len(piece)), (stride * channels, 1), frames.storage_offset() + first * channels
+    )
+
+
 class FeatureConvLayer(nn.Module):
     """One strided convolution of the feature encoder: Conv1d -> norm -> activation.
 
@@ -127,23 +207,41 @@ class FeatureConvLayer(nn.Module):
         Returns:
             (B, C_out, T_out) activations.
         """
+        if x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
+            activated: Tensor = self.activation(self._products(x, num_valid)).transpose(1, 2)
+            return activated
         if isinstance(self.layer_norm, WaveformGroupNorm):
             scale, shift = self.layer_norm.scale_and_shift(x, self.conv, num_valid)
-            if not torch.compiler.is_compiling() and not torch.is_grad_enabled() and x.shape[0] == 1:
-                # One utterance and no gradient: the norm goes into the kernel, which saves a pass. Exported
-                # graphs keep the general path, which holds for every batch size.
-                weight = (self.conv.weight * scale[0, :, :, None]).to(self.conv.weight.dtype)
-                x = F.conv1d(x, weight, shift[0, :, 0].to(weight.dtype), stride=self.conv.stride)
-            else:
-                x = F.conv1d(x, self.conv.weight, stride=self.conv.stride)
-                x = torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype))
+            x = F.conv1d(x, self.conv.weight, stride=self.conv.stride)
+            x = torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype))
         elif self.layer_norm is not None:
             # (B, C, T) -> (B, T, C) and back: layer norm reads the last axis
             x = self.layer_norm(self.conv(x).transpose(1, 2)).transpose(1, 2)
         else:
             x = self.conv(x)
-        activated: Tensor = self.activation(x)
+        activated = self.activation(x)
         return activated
+
+    def _products(self, x: Tensor, num_valid: Tensor | None) -> Tensor:
+        """Convolve and normalise by matrix products, channels last: (B, C_in, T_in) -> (B, T_out, C_out)."""
+        weight, bias, (stride,) = self.conv.weight, self.conv.bias, self.conv.stride
+        if x.shape[1] == 1:
+            windows = x.squeeze(1).unfold(-1, weight.shape[2], stride)  # (B, T, K)
+            if isinstance(self.layer_norm, WaveformGroupNorm):
+                # The norm goes into a kernel for each utterance, so that no pass over the result is spent on
+                # it, and none kept for the way back.
+                scale, shift = self.layer_norm.scale_and_shift(x, self.conv, num_valid)
+                kernels = (weight.squeeze(1) * scale).transpose(1, 2).to(weight.dtype)  # (B, K, C)
+                return torch.baddbmm(shift.transpose(1, 2).to(weight.dtype), windows, kernels)
+            frames = F.linear(windows, weight.squeeze(1), bias)
+        else:
+            frames = x.transpose(1, 2)
+            if torch.is_autocast_enabled(x.device.type):
+                dtype = torch.get_autocast_dtype(x.device.type)
+                frames, weight = frames.to(dtype), weight.to(dtype)
+                bias = None if bias is None else bias.to(dtype)
+            frames = StridedProducts.apply(frames, weight, bias, stride)
+        return frames if self.layer_norm is None else self.layer_norm(frames)
 
 
 class ScaleGradient(torch.autograd.Function):
