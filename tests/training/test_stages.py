@@ -9,9 +9,10 @@ from unispeech.models import UniSpeechForSequenceClassification
 from unispeech.objectives import ctc_loss
 from unispeech.text import Vocabulary
 from unispeech.training.classification import ClassificationStage
+from unispeech.training.hypotheses import Hypothesis
 from unispeech.training.parts import draw_layers, frozen_prefixes
 from unispeech.training.recipe import FinetuneObjectiveSettings
-from unispeech.training.recognition import CTCStage, Hypothesis, uniform_frame_labels
+from unispeech.training.recognition import CTCStage, uniform_frame_labels
 from unispeech.training.sections import OptimSettings
 from unispeech.training.stage import Step
 

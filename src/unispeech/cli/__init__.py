@@ -14,6 +14,7 @@ from cyclopts import App, CycloptsError
 
 VERBS = {
     "transcribe": "Write the phones of recordings, with times.",
+    "pretrain": "Learn representations from labelled and unlabelled speech.",
     "finetune": "Train a recogniser or a classifier on labelled speech.",
     "evaluate": "Measure error rates on labelled speech.",
     "plot": "Draw the curves of training runs.",

@@ -31,6 +31,7 @@ from unispeech.objectives import (
     ctc_loss,
     ctc_targets,
     diversity_loss,
+    perplexity,
 )
 
 
@@ -70,6 +71,8 @@ class UniSpeechForPreTrainingOutput(ModelOutput):
     """Scalar perplexity of the codes with the best scores, without noise, at target frames, in [G, G V]."""
     prob_perplexity: Tensor | None = None
     """Scalar perplexity of the mean softmax at target frames, in [G, G V]."""
+    code_counts: Tensor | None = None
+    """(G, V) how often each code had the best score, without noise, at target frames."""
     feature_penalty: Tensor | None = None
     """Scalar mean square of the convolutions' output, padding included, times `num_targets`, without its
     weight."""
@@ -428,7 +431,8 @@ class UniSpeechForPreTraining(UniSpeechPreTrainedModel):
         output["diversity_loss"] = diversity * contrast.count
         output["contrastive_accuracy"] = contrast.num_correct / contrast.count.clamp(min=1)
         output["num_targets"] = contrast.count
-        output["code_perplexity"] = self.quantizer.code_perplexity(targets.logits.argmax(dim=-1))
+        output["code_counts"] = self.quantizer.count_codes(targets.logits.argmax(dim=-1))
+        output["code_perplexity"] = perplexity(output["code_counts"] / contrast.count.clamp(min=1))
         output["prob_perplexity"] = prob_perplexity
         output["equal_negatives"] = contrast.num_equal / contrast.num_negatives.clamp(min=1)
 

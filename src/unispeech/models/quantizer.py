@@ -97,8 +97,21 @@ class GumbelVectorQuantizer(nn.Module):
         Returns:
             Scalar in [G, G V]; of a uniform book where T is 0.
         """
-        counts = F.one_hot(codes, self.num_vars).float()  # (T, G, V)
-        return perplexity(counts.sum(dim=0) / max(codes.shape[0], 1))
+        return perplexity(self.count_codes(codes) / max(codes.shape[0], 1))
+
+    def count_codes(self, codes: Tensor) -> Tensor:
+        """How often each entry is chosen.
+
+        Args:
+            codes: (T, G).
+
+        Returns:
+            (G, V) float32 counts.
+        """
+        offsets = torch.arange(self.num_groups, device=codes.device) * self.num_vars
+        counts = torch.zeros(self.num_groups * self.num_vars, device=codes.device)
+        ones = torch.ones(codes.numel(), device=codes.device)
+        return counts.index_add(0, (codes + offsets).flatten(), ones).view(self.num_groups, self.num_vars)
 
     def prob_perplexity(self, logits: Tensor) -> Tensor:
         """Perplexity of the mean softmax, which the diversity loss drives up.

@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from unispeech.checkpoints.huggingface import load_model
 from unispeech.data.batches import BatchLoader, make_loader
-from unispeech.data.cuts import CutFiles
 from unispeech.models import UniSpeechForCTC, UniSpeechForSequenceClassification
 from unispeech.text import Vocabulary
 from unispeech.tokenizer_files import read_do_normalize
@@ -15,7 +13,6 @@ from unispeech.training.loop import Outcome
 from unispeech.training.recipe import FinetuneRecipe, load_recipe
 from unispeech.training.recognition import CTCStage
 from unispeech.training.run import Run
-from unispeech.training.sections import BatchSettings
 from unispeech.training.session import Learner, Report, Session, open_session
 from unispeech.training.starting_model import make_classifier, make_recogniser
 from unispeech.training.targets import build_labels, build_vocabulary, check_times
@@ -44,32 +41,8 @@ def run_finetuning(
     run, recipe = session.run, session.recipe
     learner = _resumed_learner(run) if run.checkpoint else _new_learner(recipe, session.report)
     train_batches = _train_loader(session, learner)
-    dev_batches = dev_loader(recipe.data, learner, session)
+    dev_batches = session.dev_batches(learner.loader_settings())
     return session.carry_out(learner, _make_stage(recipe, learner), train_batches, dev_batches)
-
-
-def dev_loader(data: BatchSettings, learner: Learner, session: Session[Any]) -> BatchLoader | None:
-    """Make the batches of validation, every utterance in one process.
-
-    Args:
-        data: Where the dev data is.
-        learner: What is validated.
-        session: The processes.
-
-    Returns:
-        The loader; None where there is no dev data.
-    """
-    if not data.dev:
-        return None
-    longest = max((cut.duration for cut in CutFiles(data.dev)), default=0.0)
-    return make_loader(
-        data.dev,
-        batch_seconds=max(data.batch_seconds, longest),
-        shuffle=False,
-        num_workers=data.num_workers,
-        **session.place,
-        **learner.loader_settings(),
-    )
 
 
 def _new_learner(recipe: FinetuneRecipe, report: Report) -> Learner:

@@ -3,39 +3,19 @@
 Shapes in this file: B batch, S samples, T frames, N vocabulary, L target length.
 """
 
-from dataclasses import dataclass
-from itertools import groupby
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unispeech.data.collation import Batch
-from unispeech.decoding.greedy import greedy
-from unispeech.metrics import error_rate
 from unispeech.models import UniSpeechForCTC
 from unispeech.objectives import IGNORED_LABEL, ctc_loss
 from unispeech.text import Vocabulary
+from unispeech.training.hypotheses import Hypothesis, judge, recognise
 from unispeech.training.parts import check_labels, draw_layers, frozen_prefixes
 from unispeech.training.recipe import FinetuneObjectiveSettings
 from unispeech.training.sections import OptimSettings
 from unispeech.training.stage import Losses, Steady, Step
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hypothesis:
-    """What a recogniser made of one dev utterance."""
-
-    reference: list[str]
-    """The symbols that were said."""
-    symbols: list[str]
-    """The symbols that were recognised."""
-    loss: float
-    """CTC loss of the reference, summed over its symbols."""
-    num_frames: int
-    """Frames of the utterance."""
-    num_blank: int
-    """Frames in which the blank is best."""
 
 
 class CTCStage(Steady):
@@ -122,24 +102,7 @@ class CTCStage(Steady):
         """
         logits = model(batch["input_values"], attention_mask=batch["attention_mask"]).logits
         num_frames = self.model.frame_lengths(batch["num_samples"], batch["input_values"].shape[1])
-        ctc = ctc_loss(logits, num_frames, batch["labels"], blank=self.vocabulary.blank)
-        log_probs = F.log_softmax(logits.float(), dim=-1).cpu()
-        losses: list[float] = ctc.per_utterance.tolist()
-        observations = []
-        for row, frames in enumerate(num_frames.tolist()):
-            own = log_probs[row, :frames]
-            spans = greedy(own, self.vocabulary.blank)
-            labels = [label for label in batch["labels"][row].tolist() if label != IGNORED_LABEL]
-            observations.append(
-                Hypothesis(
-                    reference=self.vocabulary.decode(labels),
-                    symbols=self.vocabulary.decode(span.token for span in spans),
-                    loss=losses[row],
-                    num_frames=frames,
-                    num_blank=int((own.argmax(dim=-1) == self.vocabulary.blank).sum()),
-                )
-            )
-        return observations
+        return recognise(logits, num_frames, batch["labels"], self.vocabulary)
 
     def summarise(self, observations: list[Hypothesis]) -> dict[str, float]:
         """Error rates over all dev utterances.
@@ -151,24 +114,7 @@ class CTCStage(Steady):
             `per` for phones; `cer` for characters; `wer` where the vocabulary has word boundaries; `loss/ctc`
             per symbol; `blank_ratio`.
         """
-        references = [hypothesis.reference for hypothesis in observations]
-        symbols = [hypothesis.symbols for hypothesis in observations]
-        num_symbols = sum(map(len, references))
-        num_frames = sum(hypothesis.num_frames for hypothesis in observations)
-        values = {}
-        boundary = self.vocabulary.word_boundary
-        if boundary is not None:
-            sign = self.vocabulary.symbols[boundary]
-            values["wer"] = error_rate(
-                [_words(reference, sign) for reference in references],
-                [_words(units, sign) for units in symbols],
-            ).rate
-            references = [[unit for unit in reference if unit != sign] for reference in references]
-            symbols = [[unit for unit in units if unit != sign] for units in symbols]
-        values["per" if self.vocabulary.kind == "phones" else "cer"] = error_rate(references, symbols).rate
-        values["loss/ctc"] = sum(hypothesis.loss for hypothesis in observations) / max(num_symbols, 1)
-        values["blank_ratio"] = sum(hypothesis.num_blank for hypothesis in observations) / max(num_frames, 1)
-        return values
+        return judge(observations, self.vocabulary)
 
     def _ctc_losses(self, logits: Tensor, batch: Batch, num_frames: Tensor) -> Losses:
         """CTC, a target that does not fit into its frames counting as 0."""
@@ -230,9 +176,3 @@ def uniform_frame_labels(labels: Tensor, num_frames: Tensor, width: int) -> Tens
 def _is_frame(logits: Tensor, num_frames: Tensor) -> Tensor:
     """(B, T) boolean, True within the utterance."""
     return torch.arange(logits.shape[1], device=logits.device) < num_frames[:, None]
-
-
-def _words(symbols: list[str], boundary: str) -> list[str]:
-    """Symbols between boundaries, joined."""
-    groups = groupby(symbols, key=lambda symbol: symbol == boundary)
-    return ["".join(units) for is_boundary, units in groups if not is_boundary]

@@ -1,7 +1,7 @@
 """What every run does around its stage: open the directory, join the processes, run the loop, report."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic
@@ -10,7 +10,8 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from unispeech.checkpoints.huggingface import save_model
-from unispeech.data.batches import BatchLoader
+from unispeech.data.batches import BatchLoader, make_loader
+from unispeech.data.cuts import CutFiles
 from unispeech.models import UniSpeechPreTrainedModel
 from unispeech.text import Vocabulary
 from unispeech.training.loop import Outcome, TrainingLoop
@@ -74,6 +75,28 @@ class Session(Generic[R]):
     def place(self) -> dict[str, Any]:
         """Which of the processes this one is, as a loader takes it."""
         return {"rank": self.accelerator.process_index, "world_size": self.accelerator.num_processes}
+
+    def dev_batches(self, loader_settings: Mapping[str, Any]) -> BatchLoader | None:
+        """Make the batches of validation, every utterance in one process.
+
+        Args:
+            loader_settings: What the loader must know of the model.
+
+        Returns:
+            The loader; None where the recipe names no dev data.
+        """
+        data = self.recipe.data
+        if not data.dev:
+            return None
+        longest = max((cut.duration for cut in CutFiles(data.dev)), default=0.0)
+        return make_loader(
+            data.dev,
+            batch_seconds=max(data.batch_seconds, longest),
+            shuffle=False,
+            num_workers=data.num_workers,
+            **self.place,
+            **loader_settings,
+        )
 
     def carry_out(
         self, learner: Learner, stage: Stage, train_batches: BatchLoader, dev_batches: BatchLoader | None

@@ -9,11 +9,13 @@ from unispeech.configuration import UniSpeechConfig
 from unispeech.errors import CheckpointError
 from unispeech.models import (
     UniSpeechForCTC,
+    UniSpeechForPreTraining,
     UniSpeechForSequenceClassification,
     UniSpeechModel,
     UniSpeechPreTrainedModel,
 )
 from unispeech.text import Vocabulary
+from unispeech.training.recipe import PretrainObjectiveSettings
 from unispeech.training.sections import MaskingSettings, ModelSettings
 
 DROPOUTS = (
@@ -21,10 +23,14 @@ DROPOUTS = (
     "attention_dropout",
     "activation_dropout",
     "feat_proj_dropout",
+    "feat_quantizer_dropout",
     "final_dropout",
     "layerdrop",
 )
 """Settings of the recipe's model section that replace fields of the configuration."""
+
+QUANTIZER = ("num_codevectors_per_group", "num_codevector_groups", "codevector_dim", "proj_codevector_dim")
+"""Fields of the configuration that only a model in pre-training has weights for."""
 
 
 def make_recogniser(
@@ -112,6 +118,76 @@ def make_classifier(
     return model
 
 
+def make_pretrainer(
+    settings: ModelSettings,
+    masking: MaskingSettings,
+    objective: PretrainObjectiveSettings,
+    vocabulary: Vocabulary | None,
+    report: Callable[[str], None],
+) -> UniSpeechForPreTraining:
+    """Make the model that a stage of pre-training starts with.
+
+    From a pre-trained model everything is carried over, the quantizer and its projections too; the CTC head
+    where it writes the same vocabulary, or where this stage has no transcripts. From another model the
+    encoder is. (The original drops the biases of the convolutions between its stages, by an oversight of its
+    scripts; here they stay.)
+
+    Args:
+        settings: Where the model comes from, its dropouts, and what its configuration must be.
+        masking: Its masks.
+        objective: Its loss weights.
+        vocabulary: The symbols of its CTC head; None where no stream has transcripts.
+        report: Is given a line on what was kept.
+
+    Returns:
+        The model.
+
+    Raises:
+        CheckpointError: If the model directory cannot be used, or its configuration is not as the recipe
+            says.
+        ValueError: If `model.config` states what other settings give.
+    """
+    given = objective.config_fields()
+    if vocabulary is not None:
+        given |= {"num_ctc_classes": len(vocabulary), "pad_token_id": vocabulary.blank}
+    if settings.init is None:
+        return UniSpeechForPreTraining(_fresh_config(settings, masking, given))
+    source = load_model(settings.init)
+    stated = dict(settings.config or {})
+    is_pretrainer = isinstance(source, UniSpeechForPreTraining)
+    if not is_pretrainer:
+        given |= {name: stated.pop(name) for name in QUANTIZER if name in stated}
+    _check_stated(settings.init, source.config, stated)
+    model = UniSpeechForPreTraining(_derived_config(source.config, settings, masking, given))
+    _copy_encoder(source, model, settings.init, report)
+    kept = ["encoder"]
+    if isinstance(source, UniSpeechForPreTraining):
+        for name in ("quantizer", "project_q", "project_hid"):
+            model.get_submodule(name).load_state_dict(source.get_submodule(name).state_dict())
+        kept.append("quantizer")
+    if is_pretrainer and (vocabulary is None or _has_vocabulary(Path(settings.init), vocabulary)):
+        model.ctc_proj.load_state_dict(source.get_submodule("ctc_proj").state_dict())
+        kept.append("CTC head")
+    fresh = [part for part in ("quantizer", "CTC head") if part not in kept]
+    report(f"{settings.init}: {', '.join(kept)} kept" + (f"; fresh {', '.join(fresh)}" if fresh else ""))
+    return model
+
+
+def _check_stated(name: str, config: UniSpeechConfig, stated: Mapping[str, object]) -> None:
+    """Refuse a model whose configuration is not what the recipe says."""
+    for field, wanted in stated.items():
+        own = getattr(config, field)
+        if own != wanted and not (isinstance(own, list | tuple) and list(own) == list(_listed(wanted))):
+            raise CheckpointError(
+                f"{name}: `{field}` must be {wanted} as in `model.config`, but is {own}; start from another "
+                "run, or leave `model.config` out."
+            )
+
+
+def _listed(value: object) -> list[object]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
 def _settings_fields(settings: ModelSettings, masking: MaskingSettings) -> dict[str, object]:
     """Dropouts and masks that the recipe states, under the names of the configuration."""
     dropouts = {name: getattr(settings, name) for name in DROPOUTS if getattr(settings, name) is not None}
@@ -141,7 +217,7 @@ def _derived_config(
 
 def _copy_encoder(
     source: UniSpeechPreTrainedModel,
-    model: UniSpeechForCTC | UniSpeechForSequenceClassification,
+    model: UniSpeechForCTC | UniSpeechForSequenceClassification | UniSpeechForPreTraining,
     name: str,
     report: Callable[[str], None],
 ) -> None:
