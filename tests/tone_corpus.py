@@ -87,7 +87,7 @@ def write_recipe(path: Path, train: Path, dev: Path | None = None, **sections: d
         "runtime": {"precision": "float32", "log_every": 2, "validate_every": 3, "save_every": 2},
     }
     for name, section in sections.items():
-        merged = recipe[name] | section
+        merged = recipe.get(name, {}) | section
         recipe[name] = {key: value for key, value in merged.items() if value is not None}
     path.write_text(yaml.safe_dump(recipe))
     return path

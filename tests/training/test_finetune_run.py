@@ -103,6 +103,36 @@ def test_characters_are_judged_by_words(corpus, tmp_path):
     assert outcome.best == min(log(tmp_path / "run", "dev/wer"))
 
 
+def test_sets_of_cuts_get_their_shares_of_the_batches(corpus, tmp_path):
+    recipe = write_recipe(
+        tmp_path / "recipe.yaml",
+        corpus["train"],
+        data={"train": [str(corpus["train"]), str(corpus["untimed"])], "shares": [3, 1]},
+        schedule={"num_updates": 8},
+        runtime={"log_every": 1},
+        augmentation={"speed": [0.9, 1.1], "noise_prob": 0.5},
+        objective={"frame_updates": 8},
+    )
+    run_finetuning(recipe, tmp_path / "run")
+    # Only the first set has phone times; a batch of the second has no frame to learn from.
+    assert len(log(tmp_path / "run", "loss/frame")) == 6
+    assert len(log(tmp_path / "run", "loss")) == 6
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ([1], r"`data.shares` must have a share for each of the 2 entries .* but has 1"),
+        ([1, 0], r"`data.shares` must be positive, but are \[1, 0\]"),
+    ],
+)
+def test_shares_that_do_not_fit_are_refused(corpus, tmp_path, shares, message):
+    two = [str(corpus["train"]), str(corpus["untimed"])]
+    recipe = write_recipe(tmp_path / "r.yaml", corpus["train"], data={"train": two, "shares": shares})
+    with pytest.raises(ValueError, match=message):
+        run_finetuning(recipe, tmp_path / "run")
+
+
 def test_labels_are_learned(corpus, tmp_path):
     recipe = write_recipe(
         tmp_path / "recipe.yaml",

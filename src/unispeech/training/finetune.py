@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from unispeech.checkpoints.huggingface import load_model
 from unispeech.data.batches import BatchLoader, make_loader
+from unispeech.data.streams import Stream, make_mixed_loader
 from unispeech.models import UniSpeechForCTC, UniSpeechForSequenceClassification
 from unispeech.text import Vocabulary
 from unispeech.tokenizer_files import read_do_normalize
@@ -84,15 +86,21 @@ def _train_loader(session: Session[FinetuneRecipe], learner: Learner) -> BatchLo
     recipe, data = session.recipe, session.recipe.data
     if recipe.objective.frame_updates and recipe.objective.frame_labels == "alignment":
         check_times(data.train)
-    return make_loader(
-        data.train,
-        batch_seconds=data.batch_seconds,
-        min_seconds=data.min_seconds,
-        max_seconds=data.max_seconds,
-        num_buckets=data.num_buckets,
-        num_workers=data.num_workers,
-        seed=recipe.runtime.seed,
-        augmentation=recipe.augmentation.build(),
+    settings: dict[str, Any] = {
+        "batch_seconds": data.batch_seconds,
+        "min_seconds": data.min_seconds,
+        "max_seconds": data.max_seconds,
+        "num_buckets": data.num_buckets,
+        "num_workers": data.num_workers,
+        "language_exponent": data.language_exponent,
+        "augmentation": recipe.augmentation.build(),
+        "seed": recipe.runtime.seed,
         **session.place,
         **learner.loader_settings(),
+    }
+    if data.shares is None:
+        return make_loader(data.train, **settings)
+    pairs = zip(data.train, data.shares, strict=True)
+    return make_mixed_loader(
+        [Stream(cuts=cuts, share=share, is_labelled=True) for cuts, share in pairs], **settings
     )

@@ -1,0 +1,290 @@
+"""Prepare the data of the multilingual phone recogniser: real recordings and synthetic speech, one phone set.
+
+    python recipes/multilingual_data.py SPEECH TEXT WORDFREQ -o data/multi
+
+SPEECH is a folder with recordings and a manifest.jsonl (a line per recording: audio, text, phones where
+there are any, language, speaker, dataset, part, duration). TEXT is a folder of en.txt, es.txt, ... with
+a sentence per line. WORDFREQ is the folder `wordfreq/data` of the Python package wordfreq 3.1.1 (its words
+are used as text to be spoken; reading them needs the package msgpack). Needs the extra `espeak`.
+
+Everything under the output folder can be made again; what is already there is kept. The last step writes
+
+* train-syn, dev-syn: synthetic speech with phone times;
+* train-real: each recording as often as `COPIES` says, each time to be augmented anew;
+* dev-NAME: held-out recordings of each data set; dev-joint: a few of each, to validate on during training;
+* vocab: the phones that multilingual-phones.tsv maps all sources to.
+"""
+
+import argparse
+import gzip
+import json
+import random
+import re
+import subprocess
+import sys
+import unicodedata
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+TABLE = Path(__file__).with_name("multilingual-phones.tsv")
+"""What espeak-ng and the corpora write -> symbols of the shared set."""
+
+VOICES = {"en": "en-us", "en-US": "en-us", "es-MX": "es-419", "zh-CN": "cmn", "fr": "fr-fr"}
+"""Language of the manifest -> voice of espeak-ng, where they differ."""
+
+NAMES = {
+    "gcompris-voices": "gcompris-{}", "asterisk-en-es": "asterisk-{}", "speechocean762": "speechocean",
+    "arabic-speech-commands": "arabic", "kerstin-de": "kerstin", "picovoice-wakeword": "wakeword",
+}  # fmt: skip
+"""Data set of the manifest -> name, where they differ; {} is the language."""
+
+COPIES = {
+    "speechocean": 3, "fsdd": 3, "arabic": 2, "wakeword": 2, "asterisk-en": 3, "asterisk-es": 3,
+    "asterisk-ru": 3, "gcompris-de": 3, "gcompris-es": 3, "gcompris-fr": 3, "kerstin": 2, "audio-cmn": 2,
+}  # fmt: skip
+"""How often an epoch holds each recording."""
+
+MOST = {"wakeword": 360, "arabic": 1300}
+"""Recordings taken at most: few words, said many hundred times."""
+
+JOINT = {"speechocean": 40, "kerstin": 15, "fsdd": 25, "arabic": 25}
+"""Recordings of the joint dev set; 12 of the data sets not named here."""
+
+SENTENCES = {"en-us": 0.8} | dict.fromkeys(
+    ("es", "fr-fr", "it", "nl", "ru", "cmn", "sv", "tr", "ky", "tt"), 0.4
+)
+"""Voice -> hours of sentences."""
+
+WORDS = (
+    {language: (language, 0.15) for language in (
+        "it nl ru sv tr fi hu ro da nb ca el bg uk he sk lv mk hi id ar fa ko lt ja vi bn ta ur is".split()
+    )}
+    | {"en": ("en-us", 0.3), "de": ("de", 0.3), "pt": ("pt-br", 0.3), "pl": ("pl", 0.3), "cs": ("cs", 0.3)}
+    | {"es": ("es-419", 0.15), "fr": ("fr-fr", 0.15), "sh": ("hr", 0.15)}
+)  # fmt: skip
+"""Language of wordfreq -> voice and hours of one to four words."""
+
+LONGEST = 14.0
+"""Seconds; longer recordings are left out of training."""
+
+Cut = dict[str, Any]
+
+
+def main() -> None:
+    """Run all steps."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    for name in ("speech", "text", "wordfreq"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
+    arguments = parser.parse_args()
+    output: Path = arguments.output
+    commands = prepare_commands(arguments.speech, output)
+    commands += synthesis_commands(arguments.text, arguments.wordfreq, output)
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        list(pool.map(run, commands))
+    write_data(output)
+
+
+def run(command: list[str]) -> None:
+    """Run a command of unispeech; a failure ends the script with the command's own message."""
+    subprocess.run([sys.executable, "-m", "unispeech", *command], check=True)
+
+
+def prepare_commands(speech: Path, output: Path) -> list[list[str]]:
+    """Part the recordings by data set, train and dev, and say how their phones are made."""
+    lines = [json.loads(line) for line in (speech / "manifest.jsonl").read_text("utf-8").splitlines()]
+    speakers = sorted({line["speaker"] for line in lines if line["dataset"] == "arabic-speech-commands"})
+    unseen = {"nicolas", *speakers[::8]}
+    parts: defaultdict[str, list[Cut]] = defaultdict(list)
+    for line in lines:
+        text = line.get("text") or (line.get("phones") if line["dataset"] == "audio-cmn" else None)
+        if not text or re.search(r"[\[\]<>{}_@#*/\\=+]", text):
+            continue
+        parts[part_of(line, unseen)].append(manifest_line(line, text, speech))
+    folder = output / "manifests"
+    folder.mkdir(parents=True, exist_ok=True)
+    commands = []
+    for name, entries in parts.items():
+        manifest = folder / f"{name}.jsonl"
+        manifest.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
+        goal = output / "real" / name
+        if not (goal / "cuts.jsonl.gz").exists():
+            commands.append(["prepare", str(manifest), "-o", str(goal), "--g2p", "espeak"])
+    return commands
+
+
+def part_of(line: Cut, unseen: set[str]) -> str:
+    """The data set of a recording, with -train or -dev: unseen speakers where there are several, else 4 %."""
+    dataset = line["dataset"]
+    is_dev = line["part"] == "dev"
+    if dataset in {"fsdd", "arabic-speech-commands"}:
+        is_dev = is_dev or line["speaker"] in unseen
+    elif dataset not in {"speechocean762", "kerstin-de"}:
+        is_dev = is_dev or zlib.crc32(line["audio"].encode()) % 100 < 4
+    name = NAMES.get(dataset, dataset).format(line["language"][:2])
+    return f"{name}-{'dev' if is_dev else 'train'}"
+
+
+def manifest_line(line: Cut, text: str, speech: Path) -> Cut:
+    """What `unispeech prepare` needs of a recording. Only Arabic keeps the corpus' own phones."""
+    name = NAMES.get(line["dataset"], line["dataset"]).format(line["language"][:2])
+    entry = {
+        "id": f"{name}-{zlib.crc32(line['audio'].encode()):08x}",
+        "audio": str((speech / line["audio"]).absolute()),
+        "text": text.lower() if name == "speechocean" else text,
+        "language": VOICES.get(line["language"], line["language"]),
+        "duration": line["duration"],
+    }
+    if line.get("speaker"):
+        entry["speaker"] = line["speaker"]
+    if name == "arabic":
+        entry["phones"] = line["phones"]
+    return entry
+
+
+def synthesis_commands(text: Path, wordfreq: Path, output: Path) -> list[list[str]]:
+    """Say what espeak-ng is to speak."""
+    settings = "--seed 3 --rate-range 100 240 --noise-snr-db 5 30 --noise-prob 0.4 --reverb-prob 0.25".split()
+    commands = []
+    for voice, hours in SENTENCES.items():
+        name = {"cmn": "zh"}.get(voice, voice.split("-")[0])
+        size = ["--hours", str(hours), "--dev", "0.04", "--words", "1", "12"]
+        commands.append((text / f"{name}.txt", voice, voice, size))
+    for language, (voice, hours) in WORDS.items():
+        size = ["--hours", str(hours), "--dev", "0.05", "--words", "1", "4"]
+        commands.append((write_words(wordfreq, language, output), voice, f"w-{language}", size))
+    return [
+        ["synthesise", str(path), "-o", str(output / "syn" / name), "--language", voice, *size, *settings]
+        for path, voice, name, size in commands
+        if not (output / "syn" / name / "dev" / "cuts.jsonl.gz").exists()
+    ]
+
+
+def write_words(wordfreq: Path, language: str, output: Path) -> Path:
+    """Write the 6,000 most frequent words of a language, one to four on a line, in a random order."""
+    import msgpack  # type: ignore[import-not-found]
+
+    sizes = (wordfreq / f"{size}_{language}.msgpack.gz" for size in ("large", "small"))
+    with gzip.open(next(path for path in sizes if path.exists())) as file:
+        groups = msgpack.load(file, raw=False)[1:]
+    words = [word for group in groups for word in group if len(word) >= 2 and is_spelled(word)][:6000]
+    rng = random.Random(7)
+    rng.shuffle(words)
+    path = output / "words" / f"{language}.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        start = 0
+        while start < len(words):
+            count = rng.choices([1, 2, 3, 4], [5, 3, 2, 1])[0]
+            file.write(" ".join(words[start : start + count]) + "\n")
+            start += count
+    return path
+
+
+def is_spelled(word: str) -> bool:
+    """Whether a word is of letters and their marks only."""
+    return all(unicodedata.category(character)[0] in "LM" for character in word)
+
+
+def write_data(output: Path) -> None:
+    """Bring all phones into one set and write the sets of cuts."""
+    table = dict(line.split("\t") for line in TABLE.read_text("utf-8").splitlines()[1:])
+    rng = random.Random(5)
+    synthetic: dict[str, list[Cut]] = {"train": [], "dev": []}
+    for folder in sorted((output / "syn").iterdir()):
+        for part, cuts in synthetic.items():
+            prefix = "w-" if folder.name.startswith("w-") else ""
+            cuts += [cut for cut in read_cuts(folder / part, table, prefix) if cut["duration"] <= LONGEST]
+    languages: defaultdict[str, list[Cut]] = defaultdict(list)
+    for cut in synthetic["dev"]:
+        languages[cut["supervisions"][0]["language"]].append(cut)
+    dev = []
+    for _, cuts in sorted(languages.items()):
+        rng.shuffle(cuts)
+        dev += cuts[:12]
+    write_cuts(output / "train-syn", synthetic["train"])
+    write_cuts(output / "dev-syn", dev)
+    joint = rng.sample(dev, 60)
+    real = []
+    for folder in sorted((output / "real").glob("*-train")):
+        name = folder.name.removesuffix("-train")
+        cuts = [cut for cut in read_cuts(folder, table) if cut["duration"] <= LONGEST]
+        if name in MOST:
+            rng.shuffle(cuts)
+        real += [copy for cut in cuts[: MOST.get(name)] for copy in copies(cut, COPIES[name])]
+    write_cuts(output / "train-real", real)
+    for folder in sorted((output / "real").glob("*-dev")):
+        name = folder.name.removesuffix("-dev")
+        cuts = list(read_cuts(folder, table))
+        write_cuts(output / f"dev-{name}", cuts)
+        rng.shuffle(cuts)
+        joint += cuts[: JOINT.get(name, 12)]
+    write_cuts(output / "dev-joint", joint)
+    write_vocabulary(output / "vocab", synthetic["train"] + real)
+
+
+def read_cuts(folder: Path, table: dict[str, str], prefix: str = "") -> Iterator[Cut]:
+    """Read cuts, their phones in the shared set and their paths absolute; without those it cannot write."""
+    unknown: Counter[str] = Counter()
+    with gzip.open(folder / "cuts.jsonl.gz", "rt", encoding="utf-8") as file:
+        for cut in map(json.loads, file):
+            supervision = cut["supervisions"][0]
+            phones = supervision["custom"]["phones"].split()
+            missing = [phone for phone in phones if phone not in table]
+            if missing:
+                unknown[missing[0]] += 1
+                continue
+            supervision["custom"]["phones"] = " ".join(table[phone] for phone in phones)
+            times = (supervision.get("alignment") or {}).get("phone")
+            if times:
+                supervision["alignment"]["phone"] = [row for item in times for row in divided(item, table)]
+            cut["id"] = supervision["id"] = prefix + cut["id"]
+            for source in cut["recording"]["sources"]:
+                source["source"] = str((folder / source["source"]).resolve())
+            yield cut
+    if unknown:
+        print(f"{folder}: left out because of phones that the table lacks: {dict(unknown)}", file=sys.stderr)
+
+
+def divided(item: list[Any], table: dict[str, str]) -> Iterator[list[Any]]:
+    """Share the time of a phone among the symbols that it is written with."""
+    phone, start, duration, score = item
+    symbols = table[phone].split()
+    for number, symbol in enumerate(symbols):
+        length = duration / len(symbols)
+        yield [symbol, round(start + number * length, 5), round(length, 5), score]
+
+
+def copies(cut: Cut, count: int) -> Iterator[Cut]:
+    """The cut as often as it is to be in an epoch, each under a name of its own."""
+    yield cut
+    for number in range(2, count + 1):
+        name = f"{cut['id']}-{number}"
+        supervision = {**cut["supervisions"][0], "id": name}
+        yield {**cut, "id": name, "supervisions": [supervision]}
+
+
+def write_cuts(folder: Path, cuts: list[Cut]) -> None:
+    """Write a folder that `unispeech finetune` and `evaluate` read."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with gzip.open(folder / "cuts.jsonl.gz", "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps(cut, ensure_ascii=False) + "\n" for cut in cuts)
+    print(f"{folder}: {len(cuts)} utterances, {sum(cut['duration'] for cut in cuts) / 3600:.2f} h")
+
+
+def write_vocabulary(folder: Path, cuts: list[Cut]) -> None:
+    """Write the symbols that occur in training."""
+    from unispeech.text import Vocabulary
+
+    symbols = sorted({phone for cut in cuts for phone in cut["supervisions"][0]["custom"]["phones"].split()})
+    folder.mkdir(parents=True, exist_ok=True)
+    Vocabulary.build([" ".join(symbols)], kind="phones").save(folder)
+
+
+if __name__ == "__main__":
+    main()
