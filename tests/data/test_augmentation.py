@@ -139,6 +139,12 @@ def test_processes_share_what_one_process_draws(cuts):
         assert equal(batch, ranks[index % 2][index // 2])
 
 
+def test_a_lone_utterance_is_drawn_anew_in_every_epoch(tmp_path):
+    loader = loader_of(write_cuts(tmp_path, [0.5]), augmentation=Augmentation(noise_prob=1))
+    versions = [batch["input_values"] for _ in range(3) for batch in loader]
+    assert all(not torch.equal(one, other) for one, other in itertools.combinations(versions, 2))
+
+
 def test_epochs_and_seeds_draw_anew(cuts):
     def of_utterance(batches, name: str) -> torch.Tensor:
         return next(

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_batches import DURATIONS, cut_of, ids_of, loader_of, write_cuts
 
+from unispeech.data import sampling
+from unispeech.data.cuts import CutFiles
 from unispeech.data.languages import LanguageResampling, language_ratios
 from unispeech.data.sampling import BatchPlan
 
@@ -110,6 +112,33 @@ def test_cuts_without_a_language_are_a_language_of_their_own():
     made = [MonoCut(id=str(i), start=0, duration=1.0, channel=0) for i in range(20)]
     plan = BatchPlan(made, batch_seconds=5.0, language_exponent=0.0)
     assert sorted(cut.id for drawn in plan.epoch(0) for cut in drawn.cuts) == sorted(map(str, range(20)))
+
+
+@pytest.mark.parametrize("exponent", [None, 0.3])
+def test_large_corpora_are_mixed_though_they_lie_in_files_of_their_own(tmp_path, monkeypatch, exponent):
+    paths = []
+    for language, count in (("en", 300), ("es", 100)):
+        rows = []
+        for index in range(count):
+            row = cut_of(f"{language}-{index}", "none.wav", 16_000, {})
+            row["supervisions"][0]["language"] = language
+            rows.append(json.dumps(row))
+        paths.append(tmp_path / f"{language}.jsonl")
+        paths[-1].write_text("\n".join(rows))
+
+    def order(size: int) -> tuple[BatchPlan, list[str]]:
+        monkeypatch.setattr(sampling, "_BUFFER_SIZE", size)
+        plan = BatchPlan(CutFiles(paths), batch_seconds=10.0, language_exponent=exponent)
+        return plan, [cut.id[:2] for drawn in plan.epoch(0) for cut in drawn.cuts]
+
+    plan, mixed = order(40)
+    whole, in_memory = order(1000)
+    assert Counter(mixed) == Counter(in_memory) and Counter(mixed).total() == plan.num_utterances
+    for begin in range(0, 400, 100):
+        share = mixed[begin : begin + 100].count("es") / 100
+        assert share == pytest.approx(Counter(mixed)["es"] / 400, abs=0.12)
+    # the order of what fits into memory is that of earlier versions
+    assert plan.fingerprint != whole.fingerprint
 
 
 def test_settings_out_of_range(cuts):

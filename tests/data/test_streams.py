@@ -119,6 +119,16 @@ def test_crops_at_other_sample_rates_are_equally_long(tmp_path):
         assert abs(batch["input_values"].shape[1] - 1.2345 * RATE) < 3
 
 
+def test_crops_of_recordings_shorter_than_they_claim_leave_no_padding(ramps, tmp_path):
+    rows = []
+    for index, num_samples in enumerate((16_000, 15_500, 15_000)):
+        soundfile.write(tmp_path / f"{index}.wav", np.linspace(0, 0.1, num_samples), RATE)
+        rows.append(json.dumps(cut_of(str(index), f"{index}.wav", 16_000, {})))
+    (tmp_path / "cuts.jsonl").write_text("\n".join(rows))
+    (batch,) = loader_of(tmp_path / "cuts.jsonl", crop=True)
+    assert batch["num_samples"].tolist() == [15_000] * 3 and batch["attention_mask"].all()
+
+
 def test_crops_without_a_vocabulary_and_with_classes(ramps):
     assert "labels" not in next(iter(loader_of(ramps, crop=True, vocabulary=None)))
     batch = next(iter(loader_of(ramps, crop=True, vocabulary=None, label2id={"no": 0})))
@@ -183,6 +193,15 @@ def test_processes_share_what_one_process_sees(cuts, ramps, world_size):
     ]
     together = [next(rank) for _ in range(48 // world_size) for rank in ranks]
     assert all(equal(one, other) for one, other in zip(alone, together, strict=True))
+
+
+def test_streams_of_the_same_cuts_have_orders_of_their_own(cuts):
+    stream = Stream(cuts=cuts, share=1.0, is_labelled=True)
+    batches = ids_of(itertools.islice(endless(mixed_of(stream, stream)), 80))
+    first, second = batches[::2], batches[1::2]
+    orders = [list(itertools.chain.from_iterable(part)) for part in (first, second)]
+    # no epoch of one is an epoch of the other, not even a later one
+    assert not any(orders[0][i : i + 40] == orders[1][:40] for i in range(len(orders[0])))
 
 
 def test_streams_that_are_all_labelled(cuts, tmp_path):

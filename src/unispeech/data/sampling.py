@@ -6,12 +6,13 @@ processes see in one step what one process sees in W.
 """
 
 import bisect
+import heapq
 import itertools
 import math
 import sys
 import zlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +26,9 @@ from unispeech.data.cuts import CutFiles
 from unispeech.data.languages import Counts, LanguageResampling
 from unispeech.errors import ManifestError
 from unispeech.frames import SAMPLE_RATE, Seconds
+
+_BUFFER_SIZE = 20_000
+"""Utterances among which those of a batch are chosen."""
 
 
 @dataclass(kw_only=True)
@@ -149,7 +153,8 @@ class Position:
 class BatchPlan:
     """The endless sequence of batches of cuts.
 
-    All cuts are looked at once here; the draws read them again from disk, so memory holds a buffer only.
+    All cuts are looked at once here; the draws read them again from disk, so memory holds a buffer only. What
+    does not fit into the buffer is read from all files in turn, so that languages and corpora are mixed.
 
     Args:
         cuts: Can be iterated over again and again, in the same order.
@@ -199,7 +204,10 @@ class BatchPlan:
                 raise ValueError(f"`{name}` must be None without `shuffle`: validation takes all as it is.")
         speed = None if augmentation is None else augmentation.speed
         batch_seconds *= 1.0 if speed is None else min(speed[0], 1.0)
-        self._cuts = cuts
+        self._places = ", ".join(map(str, cuts.paths)) + ": " if isinstance(cuts, CutFiles) else ""
+        self._parts: list[Iterable[MonoCut]] = (
+            [CutFiles(path) for path in cuts.paths] if isinstance(cuts, CutFiles) else [cuts]
+        )
         self._shuffle = shuffle
         self._seed = seed
         self._crop = crop
@@ -230,6 +238,7 @@ class BatchPlan:
         settings: tuple[object, ...] = (
             *(batch_seconds, batch_utterances, self._constraint.bounds, shuffle, seed),
             # What is not set changes no number: runs of older versions go on.
+            *(["parts", self._sizes] if self._is_interleaved() else []),
             *(["crop", self._max_seconds] if crop else []),
             *([] if speed is None else ["speed", speed]),
             *([] if self._resampling is None else ["language", language_exponent, self._resampling.ratios]),
@@ -248,7 +257,8 @@ class BatchPlan:
             Batches in order.
         """
         sampler = DynamicBucketingSampler(
-            _Chosen(self._cuts, self._fits, self._counts(epoch)),
+            _Chosen(self._chosen_parts(epoch), is_interleaved=self._is_interleaved()),
+            buffer_size=_BUFFER_SIZE,
             constraint=self._constraint.copy(),
             duration_bins=self._constraint.bounds[:-1],
             shuffle=self._shuffle,
@@ -301,19 +311,36 @@ class BatchPlan:
     def _fits(self, cut: MonoCut) -> bool:
         return bool(self._min_seconds <= cut.duration and (self._crop or cut.duration <= self._max_seconds))
 
-    def _counts(self, epoch: int) -> Counts | None:
-        """How often each utterance that fits comes in an epoch; None for once."""
+    def _is_interleaved(self) -> bool:
+        return self._shuffle and len(self._parts) > 1 and sum(self._sizes) > _BUFFER_SIZE
+
+    def _chosen_parts(self, epoch: int) -> "list[_Part]":
+        """The utterances of each file that fit, each as often as it comes in an epoch."""
+        sizes = self._sizes
         if self._resampling is None:
-            return None
-        # No batch has this number.
-        return self._resampling.draw(_generator((self._seed % 2**32, epoch, 2**32 - 1), 0))
+            counts: list[Counts] | list[None] = [None] * len(sizes)
+        else:
+            # No batch has this number.
+            drawn = self._resampling.draw(_generator((self._seed % 2**32, epoch, 2**32 - 1), 0))
+            counts = np.split(drawn, np.cumsum(sizes)[:-1])
+            sizes = [int(own.sum()) for own in counts]
+        return [
+            _Part(part, self._fits, own, size)
+            for part, own, size in zip(self._parts, counts, sizes, strict=True)
+        ]
 
     def _scan(self, check: Callable[[MonoCut], None] | None) -> tuple[np.ndarray, list[str]]:
         """Durations and languages of the utterances that fit; the others are listed."""
         durations, languages = array("d"), []
         self._checksum = 0
-        for cut in self._cuts:
-            if self._fits(cut):
+        self._sizes: list[int] = []
+        for part in self._parts:
+            before = len(durations)
+            for cut in part:
+                if not self._fits(cut):
+                    listed = self.too_short if cut.duration < self._min_seconds else self.too_long
+                    listed.append(cut.id)
+                    continue
                 durations.append(min(cut.duration, self._max_seconds))
                 languages.append(sys.intern(cut.supervisions[0].language or "") if cut.supervisions else "")
                 self._checksum = zlib.crc32(f"{cut.id} {cut.duration}".encode(), self._checksum)
@@ -321,44 +348,62 @@ class BatchPlan:
                     if check is not None:
                         check(cut)
                 except ValueError as error:
-                    raise ManifestError(f"{_places(self._cuts)}{cut.id}: {error}") from None
-            else:
-                listed = self.too_short if cut.duration < self._min_seconds else self.too_long
-                listed.append(cut.id)
+                    raise ManifestError(f"{self._places}{cut.id}: {error}") from None
+            self._sizes.append(len(durations) - before)
         if not durations:
             raise ManifestError(
-                f"{_places(self._cuts)}`cuts` must hold an utterance of {self._min_seconds:g} to "
+                f"{self._places}`cuts` must hold an utterance of {self._min_seconds:g} to "
                 f"{self._max_seconds:g} s, but hold none; {len(self.too_short)} are shorter and "
                 f"{len(self.too_long)} longer."
             )
         return np.array(durations), languages
 
 
-class _Chosen:
-    """The cuts that fit, as often as they are iterated over; each as often as it is drawn."""
+class _Part:
+    """The cuts of a file that fit, each as often as it is drawn."""
 
     def __init__(
-        self, cuts: Iterable[MonoCut], fits: Callable[[MonoCut], bool], counts: Counts | None
+        self,
+        cuts: Iterable[MonoCut],
+        fits: Callable[[MonoCut], bool],
+        counts: Counts | None,
+        size: int,
     ) -> None:
-        self._cuts, self._fits, self._counts = cuts, fits, counts
+        self._cuts, self._fits, self._counts, self.size = cuts, fits, counts, size
 
     def __iter__(self) -> Iterator[MonoCut]:
         fitting = filter(self._fits, self._cuts)
         if self._counts is None:
             return fitting
-        repeated = map(itertools.repeat, fitting, self._counts.tolist())
-        return itertools.chain.from_iterable(repeated)
+        return itertools.chain.from_iterable(map(itertools.repeat, fitting, self._counts.tolist()))
+
+    def ranked(self, number: int) -> Iterator[tuple[float, int, MonoCut]]:
+        """Each cut behind the share of the part at which it comes, and the number of the part."""
+        return (((index + 0.5) / self.size, number, cut) for index, cut in enumerate(self))
+
+
+class _Chosen:
+    """All cuts of an epoch, as often as they are iterated over.
+
+    Args:
+        parts: Where they are.
+        is_interleaved: Whether all parts begin at once and end at once, instead of one after the other.
+    """
+
+    def __init__(self, parts: Sequence[_Part], *, is_interleaved: bool) -> None:
+        self._parts, self._is_interleaved = parts, is_interleaved
+
+    def __iter__(self) -> Iterator[MonoCut]:
+        if not self._is_interleaved:
+            return itertools.chain.from_iterable(self._parts)
+        ranked = [part.ranked(number) for number, part in enumerate(self._parts)]
+        return (cut for _, _, cut in heapq.merge(*ranked, key=lambda entry: entry[:2]))
 
 
 def _check_positive(**settings: float | None) -> None:
     for name, value in settings.items():
         if value is not None and value <= 0:
             raise ValueError(f"`{name}` must be positive, but is {value}.")
-
-
-def _places(cuts: Iterable[MonoCut]) -> str:
-    """The files of cuts, to begin an error with."""
-    return "".join(f"{path}: " for path in cuts.paths) if isinstance(cuts, CutFiles) else ""
 
 
 def bucket_bounds(durations: np.ndarray, num_buckets: int) -> list[Seconds]:
