@@ -138,7 +138,7 @@ def clusters(word: str) -> list[str]:
     return units
 
 
-def phones_by_word(field: str | Sequence[str]) -> list[list[str]]:
+def phones_by_word(field: str | Sequence[str], *, is_separated: bool = False) -> list[list[str]]:
     """Read the phones of an utterance from any of the forms in which corpora write them.
 
     * A list has a string per word, phones separated by spaces (speechocean762: `["S OW0", "HH AA0 R D"]`).
@@ -152,6 +152,7 @@ def phones_by_word(field: str | Sequence[str]) -> list[list[str]]:
 
     Args:
         field: The corpus' own form.
+        is_separated: Whether the corpus is known to separate phones, so that a lone token is one phone.
 
     Returns:
         The phones of each word; words without phones are left out. Without word boundaries the whole
@@ -159,10 +160,8 @@ def phones_by_word(field: str | Sequence[str]) -> list[list[str]]:
     """
     words = field.split(WORD_BOUNDARY) if isinstance(field, str) else list(field)
     tokens = [word.split() for word in words]
-    is_separated = any(len(word) > 1 for word in tokens) or all(
-        token.rstrip("012") in ARPABET_TO_IPA for word in tokens for token in word
-    )
-    if not is_separated:
+    is_arpabet = all(token.rstrip("012") in ARPABET_TO_IPA for word in tokens for token in word)
+    if not (is_separated or is_arpabet or any(len(word) > 1 for word in tokens)):
         tokens = [segment_ipa(word) for word in words]
     return [word for word in tokens if word]
 

@@ -340,10 +340,10 @@ class TestDictionary:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("{", r"vocab\.json: must be JSON"),
-            ("[1]", "must be an object of phones"),
-            ("{}", "must be an object of phones"),
-            ('{"a": 0, "<pad>": 1}', "must be an object of phones without <pad>"),
+            ("{", r"vocab\.json: must be a JSON object of phones, but is not JSON"),
+            ("[1]", "must be a JSON object of phones, but is list"),
+            ("{}", "must be a dictionary of phones without <s>, <pad>, </s>, <unk>, but holds nothing"),
+            ('{"a": 0, "<pad>": 1}', "must be a dictionary of phones without .*, but holds <pad>"),
             ('{"a": 0, "b": 1}', r"must have 5 phones for a head of 9 classes \(4 are special\), but has 2"),
         ],
     )
@@ -357,6 +357,35 @@ class TestDictionary:
         vocabulary = read_dictionary(vocab, 9)
         assert vocabulary.symbols[1] == "<empty>"
         assert vocabulary.decode([0, 1, 2]) == ["a", "b"]
+
+    def test_of_fairseq_has_its_blank_first(self, tmp_path):
+        path = tmp_path / "dict.txt"
+        path.write_text("aː 9\n| 8\nb 7\nts 6\nc 1\n")
+        vocabulary = read_dictionary(path, 9)
+        assert vocabulary.symbols == ("<pad>", "<s>", "</s>", "<unk>", "aː", "|", "b", "ts", "c")
+        assert (vocabulary.blank, vocabulary.unknown, vocabulary.word_boundary) == (0, 3, 5)
+        assert (vocabulary.kind, vocabulary.special) == ("phones", {0, 1, 2, 3})
+        path.write_text("| 9\nE 8\nT 7\n' 6\nA 5\n")
+        assert read_dictionary(path, 9).kind == "characters"
+
+    def test_of_fairseq_sets_the_blank_of_the_model(self, tmp_path):
+        (tmp_path / "dict.ltr.txt").write_text("a 5\nb 4\n| 3\nt 2\ns 1\n")
+        files.save_fairseq(tmp_path / "x.pt", "fine-tuned", "args")
+        converted = convert_fairseq(tmp_path / "x.pt", tmp_path / "out", vocab=tmp_path / "dict.ltr.txt")
+        assert any("the blank is class 0: the special symbols of a text" in note for note in converted.notes)
+        model = load_model(tmp_path / "out")
+        config = model.config
+        assert (config.pad_token_id, config.bos_token_id, config.eos_token_id) == (0, 1, 2)
+        assert Vocabulary.load(tmp_path / "out") == converted.vocabulary
+        model.eval()
+        waveform = torch.randn(1, 4000, generator=torch.Generator().manual_seed(0))
+        logits = model(waveform).logits.log_softmax(-1)
+        labels = torch.tensor([[4, 5]])
+        num_frames = torch.tensor([logits.shape[1]])
+        loss = torch.nn.functional.ctc_loss(
+            logits.transpose(0, 1), labels, num_frames, torch.tensor([2]), blank=0, reduction="mean"
+        )
+        torch.testing.assert_close(model(waveform, labels=labels).loss, loss)
 
     def test_that_is_missing(self, tmp_path):
         with pytest.raises(FileNotFoundError, match=r"no.json"):

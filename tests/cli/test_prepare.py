@@ -148,6 +148,26 @@ def test_wrong_usage_is_one_line(corpus, tmp_path, capsys, arguments, message):
     assert status == 2 and message in printed and printed.count("\n") == 1
 
 
+def test_a_table_of_the_original(corpus, tmp_path, capsys):
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    (tables / "train.tsv").write_text("/elsewhere\nanna/1.flac\t16000\t16000\nben/1.flac\t16000\t16000\n")
+    (tables / "train.id").write_text("0 1\n1\n")
+    (tables / "vocab.json").write_text('{"a": 0, "b": 1}')
+    (tables / "phonesMatches_reduced.json").write_text('{"x": 0, "tʃ": 1}')
+    arguments = [tables, "-o", tmp_path / "out", "--recordings", corpus]
+    status, _, printed = run(capsys, *arguments)
+    assert (
+        status == 2 and "name the one that counts with --dictionary" in printed and printed.count("\n") == 1
+    )
+    status, _, printed = run(capsys, *arguments, "--dictionary", tables / "phonesMatches_reduced.json")
+    assert status == 0 and "2 kept" in printed
+    cuts = list(CutFiles(tmp_path / "out"))
+    assert [(cut.id, cut.supervisions[0].custom["phones"]) for cut in cuts] == [
+        ("anna/1", "x tʃ"), ("ben/1", "tʃ"),
+    ]  # fmt: skip
+
+
 def test_shards(corpus, tmp_path, capsys):
     status, _, printed = run(
         capsys, corpus, "-o", tmp_path / "out", "--units", "characters", "--language", "de", "--shards", 2

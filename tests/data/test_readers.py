@@ -185,57 +185,6 @@ def test_a_table_without_recordings_is_refused(tmp_path):
         list(read_corpus(tmp_path / "none", format="audiofolder"))
 
 
-# ---- fairseq
-
-
-def fairseq(folder: Path, **labels: str) -> Path:
-    return write(folder, train_dot_tsv=f"{folder}/wav\na.wav\t16000\nsub/b.wav\t8000\n", **labels)
-
-
-def test_fairseq_with_phones_and_letters(tmp_path):
-    fairseq(tmp_path, train_dot_ltr="H I | Y O U |\nA |\n", train_dot_phn="h aɪ | j u\nə\n")
-    first, second = read_corpus(tmp_path)
-    assert (first.id, first.audio, first.text, first.phones) == (
-        "a", tmp_path / "wav" / "a.wav", "HI YOU", "h aɪ | j u",
-    )  # fmt: skip
-    assert (second.id, second.text, second.part) == ("sub/b", "A", "train")
-    write(tmp_path, train_dot_wrd="hi you\na\n")
-    assert next(read_corpus(tmp_path)).text == "hi you"
-
-
-def test_fairseq_with_numbers(tmp_path):
-    fairseq(tmp_path, train_dot_id="2 0\n1\n")
-    with pytest.raises(ManifestError, match=r"train\.id: numbers must have their phones in vocab\.json"):
-        list(read_corpus(tmp_path))
-    write(tmp_path, vocab_dot_json='{"a": 9, "b": 9, "c": 9}')
-    assert [item.phones for item in read_corpus(tmp_path)] == ["c a", "b"]
-    write(tmp_path, train_dot_id="2 0\n3\n")
-    with pytest.raises(ManifestError, match=r"train\.id:2: number must lie in \[0, 2\], but is 3"):
-        list(read_corpus(tmp_path))
-    write(tmp_path, vocab_dot_json="{")
-    with pytest.raises(ManifestError, match=r"vocab\.json: must be a JSON object of phones"):
-        list(read_corpus(tmp_path))
-
-
-def test_fairseq_labels_must_fit_the_table(tmp_path):
-    fairseq(tmp_path, train_dot_wrd="only one\n")
-    with pytest.raises(
-        ManifestError, match=r"train\.wrd:1: labels must have a line for each of the 2 recordings, but have 1"
-    ):
-        list(read_corpus(tmp_path))
-
-
-def test_fairseq_tables(tmp_path):
-    write(tmp_path, a_dot_tsv="/wav\nno tab\n", b_dot_tsv="", train_dot_tsv="wav\nx.wav\t1\n")
-    bad = next(read_corpus(tmp_path / "a.tsv"))
-    assert isinstance(bad, BadLine) and bad.source.endswith("a.tsv:2") and "path<TAB>frames" in bad.detail
-    with pytest.raises(ManifestError, match=r"b\.tsv:1: first line must be the folder"):
-        list(read_corpus(tmp_path / "b.tsv", format="fairseq"))
-    assert only(list(read_corpus(tmp_path))).audio == tmp_path / "wav" / "x.wav"
-    with pytest.raises(ManifestError, match=r"part must be one of the tables \(a, b, train\), but is dev"):
-        list(read_corpus(tmp_path, part="dev"))
-
-
 # ---- Kaldi
 
 

@@ -8,7 +8,6 @@ Source:
     Key names and containers: arXiv:2101.07597's release. Checked against models that the authors' code wrote.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +21,8 @@ from unispeech.checkpoints.fairseq_settings import Settings, Stage, build_config
 from unispeech.checkpoints.huggingface import save_model
 from unispeech.checkpoints.torchfile import StoredTensor, TorchFile
 from unispeech.configuration import UniSpeechConfig
-from unispeech.errors import CheckpointError
+from unispeech.data.dictionaries import read_symbols
+from unispeech.errors import CheckpointError, ManifestError
 from unispeech.models import UniSpeechForCTC, UniSpeechForPreTraining
 from unispeech.phones import WORD_BOUNDARY
 from unispeech.text import Vocabulary
@@ -86,7 +86,7 @@ def read_fairseq(
 
     Args:
         path: The file, written by torch.save in its zip or its older format.
-        vocab: The phone dictionary of the head, `vocab.json`: its keys in their order are ids 0, 1, ...
+        vocab: The dictionary of the head, as `read_dictionary` takes it.
         pretrained: The file that a fine-tuned one started from, for one that does not repeat its settings.
             None looks for the recorded name beside `path`.
 
@@ -112,6 +112,13 @@ def read_fairseq(
         config = build_config(settings, stored, stage, path)
         model = _load(file, stored, config, stage, settings.notes)
     vocabulary = None if vocab is None else read_dictionary(vocab, config.vocab_size)
+    if vocabulary is not None and vocabulary.blank != config.pad_token_id:
+        blank = vocabulary.blank
+        model.config.update({"pad_token_id": blank, "bos_token_id": blank + 1, "eos_token_id": blank + 2})
+        settings.notes.append(
+            f"the blank is class {blank}: the special symbols of a text dictionary are taken to come first, "
+            "as in the later release of the original; the first release put them last"
+        )
     if vocabulary is None and stage == "fine-tuned":
         settings.notes.append(
             "no vocabulary was given: transcribing needs one; convert again with --vocab vocab.json"
@@ -158,7 +165,8 @@ def read_dictionary(path: str | Path, num_classes: int) -> Vocabulary:
     Args:
         path: JSON object whose keys, in their order, are ids 0 to n - 1; its values are ignored, as the
             original does. Behind them the original appends `<s>` (its CTC blank), `<pad>`, `</s>` and
-            `<unk>`.
+            `<unk>`. In fairseq's text files (`.txt`, lines `symbol count`) these come first, so that the
+            blank is 0; single letters with a `|` among them are characters there.
         num_classes: N, width of the head.
 
     Returns:
@@ -170,30 +178,30 @@ def read_dictionary(path: str | Path, num_classes: int) -> Vocabulary:
         FileNotFoundError: If there is no such file.
         CheckpointError: If it is no such dictionary, or does not have n = N - 4 phones.
     """
-    path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{path}: must be JSON, but cannot be read ({error}).") from error
+        dictionary = read_symbols(Path(path))
+    except ManifestError as error:
+        raise CheckpointError(str(error)) from error
+    phones = [symbol or "<empty>" for symbol in dictionary.symbols]
+    num_phones, first = len(phones), dictionary.first
+    # <s>, fairseq's blank, and <pad> change their names.
     added = ("<pad>", "<s>", "</s>", "<unk>")
-    if not isinstance(content, dict) or not content or any(symbol in content for symbol in added):
-        raise CheckpointError(f"{path}: must be an object of phones without {', '.join(added)}, but is not.")
-    phones = [symbol or "<empty>" for symbol in content]
-    num_phones = len(phones)
     if num_phones + len(added) != num_classes:
         raise CheckpointError(
             f"{path}: must have {num_classes - 4} phones for a head of {num_classes} classes "
             f"(4 are special), but has {num_phones}."
         )
+    blank = 0 if first else num_phones
+    is_spelling = first > 0 and all(len(phone) == 1 for phone in phones) and WORD_BOUNDARY in phones
     return Vocabulary(
-        symbols=(*phones, *added),
-        blank=num_phones,
-        kind="phones",
-        word_boundary=phones.index(WORD_BOUNDARY) if WORD_BOUNDARY in phones else None,
-        unknown=num_phones + 3,
+        symbols=(*added, *phones) if first else (*phones, *added),
+        blank=blank,
+        kind="characters" if is_spelling else "phones",
+        word_boundary=first + phones.index(WORD_BOUNDARY) if WORD_BOUNDARY in phones else None,
+        unknown=blank + 3,
         special=frozenset({
-            *range(num_phones, num_classes),
-            *(i for i, phone in enumerate(phones) if phone == "<empty>"),
+            *range(blank, blank + 4),
+            *(first + i for i, phone in enumerate(phones) if phone == "<empty>"),
         }),
     )
 

@@ -26,7 +26,8 @@ def convert(
     Args:
         file: The checkpoint, a .pt file.
         output: The directory to write; an older model there is replaced once the new one is whole.
-        vocab: The phone dictionary that the checkpoint was trained with, vocab.json of the release.
+        vocab: The dictionary that the checkpoint was trained with: vocab.json of the release, or a dict.txt,
+            in which the special symbols are taken to come first.
         pretrained: The checkpoint that a fine-tuned one started from, where it does not repeat its settings;
             beside FILE it is found by its name.
 

@@ -31,6 +31,11 @@ class Choice:
     """Take utterances with field=value or field!=value. Repeat it: values of one field are alternatives."""
     max_seconds: float | None = None
     """Reject longer utterances."""
+    dictionary: Path | None = None
+    """What the numbers in .id files of a fairseq table stand for: vocab.json of the original, or dict.txt.
+    Without it, the one that lies beside them."""
+    recordings: Path | None = None
+    """Folder of the recordings of a fairseq table, in place of the one that it names; mp3 do for wav."""
 
 
 @Parameter(name="*")
@@ -89,6 +94,7 @@ def prepare(
       unispeech prepare cv-corpus/sv -o data/sv-dev --part dev --g2p epitran --vocabulary data/sv-train
       unispeech prepare manifest.jsonl -o data/train --units label --where dataset=fsdd --where speaker!=theo
       unispeech prepare cv-corpus/en -o data/en --g2p espeak --shards 5000
+      unispeech prepare ky/train.tsv -o data/ky --dictionary ky/vocab.json --recordings cv-corpus/ky/clips
 
     Args:
         source: Folder of recordings with transcripts, manifest, Common Voice folder, Kaldi directory, cuts.
@@ -108,6 +114,8 @@ def prepare(
         format=None if choice.format == "auto" else choice.format,
         language=target.language,
         part=choice.part,
+        dictionary=choice.dictionary,
+        recordings=choice.recordings,
         where=tuple(Condition.parse(text) for text in choice.where),
         word_boundaries=target.word_boundaries,
         as_written=target.as_written,

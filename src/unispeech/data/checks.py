@@ -222,7 +222,9 @@ def learnable_of(
         if not text:
             raise UntrainableError("empty-transcript", "utterance must have a transcript, but has none.")
         return Learnable(text=text, symbols=tuple(clusters(text.replace(" ", WORD_BOUNDARY))))
-    words = phones_by_word(utterance.phones or "") or _say(utterance, phonemise)
+    words = phones_by_word(utterance.phones or "", is_separated=utterance.is_separated) or _say(
+        utterance, phonemise
+    )
     # IPA has no capital letters, so ARPAbet is known by its symbols.
     is_arpabet = all(phone.rstrip("012") in ARPABET_TO_IPA for word in words for phone in word)
     if is_arpabet and not as_written:

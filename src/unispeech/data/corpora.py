@@ -63,6 +63,10 @@ class Preparation:
     """Language of the utterances that state none."""
     part: str | None = None
     """The part of the corpus to take; None takes all."""
+    dictionary: Path | None = None
+    """What the numbers of a fairseq table's labels stand for; None takes the file beside them."""
+    recordings: Path | None = None
+    """Where the recordings of a fairseq table lie; None believes the table."""
     where: tuple[Condition, ...] = ()
     """Which utterances to take: of the conditions on one field one must hold (all, where they are `!=`)."""
     word_boundaries: bool = False
@@ -234,7 +238,13 @@ def _judge(
         What became of some lines; those left out are only counted.
     """
     first_seen: dict[str, str] = {}
-    items = read_corpus(source, format=preparation.format, part=preparation.part)
+    items = read_corpus(
+        source,
+        format=preparation.format,
+        part=preparation.part,
+        dictionary=preparation.dictionary,
+        recordings=preparation.recordings,
+    )
     size = _CHUNK_PACKED if preparation.is_sharded else _CHUNK
     while chunk := list(itertools.islice(items, size)):
         report.num_lines += len(chunk)

@@ -56,6 +56,7 @@ def read_prepared(source: Path, part: str | None = None) -> Iterator[Item]:
             is_segment=not is_whole,
             text=custom.get("orthography") or supervision.text,
             phones=custom.get("phones"),
+            is_separated=True,
             label=custom.get("label"),
             language=supervision.language,
             speaker=supervision.speaker,

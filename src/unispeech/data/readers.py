@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, get_args
 
+from unispeech.data.fairseq_tables import read_fairseq
+from unispeech.data.kaldi import read_kaldi
 from unispeech.data.prepared import is_prepared, read_prepared
 from unispeech.data.tables import metadata_files, read_audiofolder, read_common_voice, read_jsonl
-from unispeech.data.toolkits import read_fairseq, read_kaldi
 from unispeech.data.utterances import PARTS, BadLine, Item, Utterance
 from unispeech.errors import ManifestError
 
@@ -26,7 +27,14 @@ AUDIO_SUFFIXES = frozenset({
 _TRANSCRIPT_SUFFIXES = (".txt", ".lab")
 
 
-def read_corpus(source: Path, *, format: Format | None = None, part: str | None = None) -> Iterator[Item]:
+def read_corpus(
+    source: Path,
+    *,
+    format: Format | None = None,
+    part: str | None = None,
+    dictionary: Path | None = None,
+    recordings: Path | None = None,
+) -> Iterator[Item]:
     """Read a corpus in the order in which it is written.
 
     Args:
@@ -34,6 +42,8 @@ def read_corpus(source: Path, *, format: Format | None = None, part: str | None 
         format: How the corpus is laid out; None recognises it.
         part: Selects the file where a corpus keeps its parts in files of their own (Common Voice,
             fairseq). Elsewhere it selects nothing: items carry their part.
+        dictionary: What the numbers of fairseq's labels stand for; None takes the one beside them.
+        recordings: Where the recordings of a fairseq table lie; None believes the table.
 
     Yields:
         An item for every line, or for every audio file and stray transcript of a folder.
@@ -42,10 +52,18 @@ def read_corpus(source: Path, *, format: Format | None = None, part: str | None 
         ManifestError: If there is nothing at `source`, its layout is not recognised, or it cannot be used
             as a whole.
         FileNotFoundError: If `source` does not exist.
+        ValueError: If `dictionary` or `recordings` is given for another format.
     """
     if not source.exists():
         raise FileNotFoundError(f"{source}: no such file or folder")
-    yield from _READERS[format or recognise_format(source)](source, part)
+    format = format or recognise_format(source)
+    if format == "fairseq":
+        yield from read_fairseq(source, part, dictionary=dictionary, recordings=recordings)
+        return
+    for name, value in (("dictionary", dictionary), ("recordings", recordings)):
+        if value is not None:
+            raise ValueError(f"`{name}` must be given for a fairseq table only, but {source} is {format}.")
+    yield from _READERS[format](source, part)
 
 
 def recognise_format(source: Path) -> Format:
@@ -65,7 +83,7 @@ def recognise_format(source: Path) -> Format:
     elif source.is_dir():
         found = _recognise_folder(source)
     elif source.suffix == ".tsv":
-        found = "common-voice" if "path" in _first_line(source).split("\t") else "fairseq"
+        found = "common-voice" if _has_header(source) else "fairseq"
     elif source.name == "metadata.jsonl" or source.suffix == ".csv":
         found = "audiofolder"
     else:
@@ -80,7 +98,7 @@ def _recognise_folder(folder: Path) -> Format | None:
     tables = sorted(folder.glob("*.tsv"))
     if (folder / "wav.scp").is_file():
         return "kaldi"
-    if (folder / "clips").is_dir() and tables:
+    if (folder / "clips").is_dir() and any(map(_has_header, tables)):
         return "common-voice"
     if metadata_files(folder):
         return "audiofolder"
@@ -89,6 +107,11 @@ def _recognise_folder(folder: Path) -> Format | None:
     if (folder / "manifest.jsonl").is_file():
         return "jsonl"
     return "folder" if next(_audio_files(folder), None) else None
+
+
+def _has_header(table: Path) -> bool:
+    """Whether a table is Common Voice's; fairseq's begin with a folder."""
+    return "path" in _first_line(table).split("\t")
 
 
 def _first_line(path: Path) -> str:
@@ -137,11 +160,10 @@ def _folder_utterance(folder: Path, path: Path) -> Item:
     )  # fmt: skip
 
 
-_READERS: dict[Format, Callable[[Path, str | None], Iterator[Item]]] = {
+_READERS: dict[str, Callable[[Path, str | None], Iterator[Item]]] = {
     "folder": _read_folder,
     "jsonl": read_jsonl,
     "common-voice": read_common_voice,
-    "fairseq": read_fairseq,
     "kaldi": read_kaldi,
     "audiofolder": read_audiofolder,
     "cuts": read_prepared,

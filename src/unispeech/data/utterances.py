@@ -36,6 +36,8 @@ class Utterance:
     """Orthography."""
     phones: str | tuple[str, ...] | None = None
     """Phones in the corpus's own form: a string, or one string per word."""
+    is_separated: bool = False
+    """Whether the corpus is known to part its phones by spaces, so that a lone token is one phone."""
     label: str | None = None
     """Keyword or class."""
     language: str | None = None
