@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 from hypothesis import given
@@ -177,6 +178,36 @@ class TestEpitran:
             ImportError, match="epitran needs flite's program `lex_lookup` for English, but it is"
         ):
             EpitranPhonemizer("en")
+
+
+class FakeEpitran(ModuleType):
+    """epitran as far as it is used: its tables' names, and rules that know no hyphen."""
+
+    def __init__(self, folder):
+        super().__init__("epitran")
+        self.__file__ = str(folder / "__init__.py")
+        (folder / "data" / "map").mkdir(parents=True)
+        (folder / "data" / "map" / "deu-Latn.csv").touch()
+
+    class Epitran:
+        def __init__(self, code):
+            pass
+
+        def transliterate(self, word):
+            return word.lower()
+
+
+@pytest.mark.parametrize("word", ["Ab-Ba", "Ab--Ba", "Ab\u2010Ba"])
+def test_epitran_says_hyphenated_words_by_their_parts(monkeypatch, tmp_path, word):
+    monkeypatch.setitem(sys.modules, "epitran", FakeEpitran(tmp_path))
+    said = EpitranPhonemizer("de").phones(f"a {word} b")
+    assert said == [["a"], ["a", "b", "b", "a"], ["b"]]
+
+
+def test_a_part_that_epitran_cannot_say_makes_the_word_unknown(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "epitran", FakeEpitran(tmp_path))
+    with pytest.raises(UnknownWordError, match=r"can say, but holds 'ab-12'; add them"):
+        EpitranPhonemizer("de").phones("a ab-12")
 
 
 def test_epitran_missing_names_the_extra(monkeypatch):

@@ -140,6 +140,8 @@ class LexiconPhonemizer:
 class EpitranPhonemizer:
     """Spells words out by epitran's rules (extra `g2p`): for languages that are written as they are spoken.
 
+    Words with hyphens are said by their parts.
+
     Args:
         language: A language code of `EPITRAN_CODES` or a code of epitran, such as "deu-Latn".
 
@@ -187,11 +189,16 @@ class EpitranPhonemizer:
         words = split_words(text)
         for word in words:
             if word not in self._said:
-                self._said[word] = segment_ipa(self._rules.transliterate(word))
-        unknown = [word for word in words if not _is_spoken(self._said[word])]
+                self._said[word] = self._spell_out(word)
+        unknown = [word for word in words if not self._said[word]]
         if unknown:
             raise UnknownWordError(unknown, f"epitran in {self._language}")
         return [list(self._said[word]) for word in words]
+
+    def _spell_out(self, word: str) -> list[str]:
+        """The phones of a word, part by part where it has hyphens; none where a part cannot be said."""
+        parts = [segment_ipa(self._rules.transliterate(part)) for part in word.split("-") if part]
+        return [phone for phones in parts for phone in phones] if all(map(_is_spoken, parts)) else []
 
 
 @contextmanager
