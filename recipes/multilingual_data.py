@@ -61,7 +61,8 @@ SENTENCES = {"en-us": 0.8} | dict.fromkeys(
 
 WORDS = (
     {language: (language, 0.15) for language in (
-        "it nl ru sv tr fi hu ro da nb ca el bg uk he sk lv mk hi id ar fa ko lt ja vi bn ta ur is".split()
+        "it", "nl", "ru", "sv", "tr", "fi", "hu", "ro", "da", "nb", "ca", "el", "bg", "uk", "he", "sk", "lv",
+        "mk", "hi", "id", "ar", "fa", "ko", "lt", "ja", "vi", "bn", "ta", "ur", "is",
     )}
     | {"en": ("en-us", 0.3), "de": ("de", 0.3), "pt": ("pt-br", 0.3), "pl": ("pl", 0.3), "cs": ("cs", 0.3)}
     | {"es": ("es-419", 0.15), "fr": ("fr-fr", 0.15), "sh": ("hr", 0.15)}
@@ -149,7 +150,10 @@ def manifest_line(line: Cut, text: str, speech: Path) -> Cut:
 
 def synthesis_commands(text: Path, wordfreq: Path, output: Path) -> list[list[str]]:
     """Say what espeak-ng is to speak."""
-    settings = "--seed 3 --rate-range 100 240 --noise-snr-db 5 30 --noise-prob 0.4 --reverb-prob 0.25".split()
+    settings = [
+        *("--seed", "3", "--rate-range", "100", "240"),
+        *("--noise-snr-db", "5", "30", "--noise-prob", "0.4", "--reverb-prob", "0.25"),
+    ]
     commands = []
     for voice, hours in SENTENCES.items():
         name = {"cmn": "zh"}.get(voice, voice.split("-")[0])
@@ -229,7 +233,11 @@ def write_data(output: Path) -> None:
 
 
 def read_cuts(folder: Path, table: dict[str, str], prefix: str = "") -> Iterator[Cut]:
-    """Read cuts, their phones in the shared set and their paths absolute; without those it cannot write."""
+    """Read cuts.
+
+    Yields:
+        Those whose phones the table has, in the shared set, the paths of their recordings absolute.
+    """
     unknown: Counter[str] = Counter()
     with gzip.open(folder / "cuts.jsonl.gz", "rt", encoding="utf-8") as file:
         for cut in map(json.loads, file):
@@ -252,7 +260,11 @@ def read_cuts(folder: Path, table: dict[str, str], prefix: str = "") -> Iterator
 
 
 def divided(item: list[Any], table: dict[str, str]) -> Iterator[list[Any]]:
-    """Share the time of a phone among the symbols that it is written with."""
+    """Share the time of a phone among the symbols that it is written with.
+
+    Yields:
+        Symbol, start, duration and score.
+    """
     phone, start, duration, score = item
     symbols = table[phone].split()
     for number, symbol in enumerate(symbols):
@@ -261,7 +273,11 @@ def divided(item: list[Any], table: dict[str, str]) -> Iterator[list[Any]]:
 
 
 def copies(cut: Cut, count: int) -> Iterator[Cut]:
-    """The cut as often as it is to be in an epoch, each under a name of its own."""
+    """Repeat a cut.
+
+    Yields:
+        It, as often as it is to be in an epoch, each time under a name of its own.
+    """
     yield cut
     for number in range(2, count + 1):
         name = f"{cut['id']}-{number}"
