@@ -127,9 +127,9 @@ def read_index(path: Path) -> ShardIndex:
             while (member := tar.next()) is not None:
                 # The archive would keep every header in memory.
                 tar.members.clear()  # type: ignore[attr-defined]
-                suffix = PurePosixPath(member.name).suffix
-                if member.isfile() and suffix not in {".json", ".nometa"}:
-                    names.append(_checksum(member.name.removesuffix(suffix)))
+                name, _, suffix = member.name.rpartition(".")
+                if member.isfile() and suffix not in {"json", "nometa"}:
+                    names.append(_checksum(name))
                     places.append((member.offset_data, member.size))
             file.seek(tar.offset)
             # An archive ends in two blocks of zeros; one that was cut off between two files lacks them.
