@@ -292,3 +292,11 @@ def test_bf16_is_refused_on_a_gpu_without(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
     with pytest.raises(ValueError, match=r"`runtime.precision` must be float32 on this GPU, but is bf16"):
         make_accelerator("bf16")
+
+
+def test_a_launch_that_spreads_the_model_is_refused(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(
+        ValueError, match=r"every process must hold the whole model .* ACCELERATE_USE_FSDP is set"
+    ):
+        make_accelerator("float32")

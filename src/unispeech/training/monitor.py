@@ -199,9 +199,7 @@ class Monitor:
         """What fits beside a progress bar: speed, loss and the first validated value."""
         parts = [f"{self._shown.get('audio_seconds_per_second', 0.0):.0f} s/s"]
         parts += [f"loss {self._shown['loss']:.3g}"] if "loss" in self._shown else []
-        parts += (
-            [f"{self._shown['code_perplexity']:.0f} codes"] if "code_perplexity" in self._shown else []
-        )
+        parts += [f"{self._shown['code_perplexity']:.0f} codes"] if "code_perplexity" in self._shown else []
         judged = next((name for name in self._shown if name.startswith("dev/")), None)
         parts += [f"{judged} {self._shown[judged]:.3g}"] if judged else []
         return " ".join(parts)

@@ -1,5 +1,6 @@
 """The processes of a run: their device, their number format, and the signals that end them."""
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -7,6 +8,10 @@ from typing import Any, Self
 
 import torch
 from accelerate import Accelerator, PartialState
+
+
+SHARDED = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
+"""What `accelerate launch` sets for models that are spread over processes, which checkpoints cannot hold yet."""
 
 
 class Interruption:
@@ -44,8 +49,14 @@ def make_accelerator(precision: str) -> Accelerator:
         An accelerator; its own accumulation counter stays at 1, because the loop counts targets itself.
 
     Raises:
-        ValueError: If bf16 is asked of a GPU that has none.
+        ValueError: If bf16 is asked of a GPU that has none, or the launch spreads the model over processes.
     """
+    for name in SHARDED:
+        if os.environ.get(name, "false").lower() in {"1", "true"}:
+            raise ValueError(
+                f"every process must hold the whole model (DDP), but {name} is set; launch without it, and set "
+                "`model.gradient_checkpointing` where memory is short."
+            )
     # accelerate joins the processes of a CPU run only when it is told that it is one.
     is_cpu = not torch.accelerator.is_available()
     device = PartialState(cpu=is_cpu).device
