@@ -9,9 +9,8 @@ from typing import Any, Self
 import torch
 from accelerate import Accelerator, PartialState
 
-
 SHARDED = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
-"""What `accelerate launch` sets for models that are spread over processes, which checkpoints cannot hold yet."""
+"""What `accelerate launch` sets to spread a model over processes, which checkpoints cannot hold yet."""
 
 
 class Interruption:
@@ -54,8 +53,8 @@ def make_accelerator(precision: str) -> Accelerator:
     for name in SHARDED:
         if os.environ.get(name, "false").lower() in {"1", "true"}:
             raise ValueError(
-                f"every process must hold the whole model (DDP), but {name} is set; launch without it, and set "
-                "`model.gradient_checkpointing` where memory is short."
+                f"every process must hold the whole model (DDP), but {name} is set; launch without it, and "
+                "set `model.gradient_checkpointing` where memory is short."
             )
     # accelerate joins the processes of a CPU run only when it is told that it is one.
     is_cpu = not torch.accelerator.is_available()
