@@ -181,3 +181,16 @@ def test_shards(corpus, tmp_path, capsys):
         capsys, corpus, "-o", tmp_path / "new", "--units", "characters", "--shards", 2, "--shard-hours", 1
     )
     assert status == 2 and "a shard must have one limit" in printed and printed.count("\n") == 1
+
+
+def test_speech_without_transcripts_is_kept_for_pretraining(tmp_path, capsys):
+    for name in ("one", "two"):
+        soundfile.write(tmp_path / f"{name}.wav", np.zeros(16_000), 16_000)
+    (tmp_path / "two.txt").write_text("spoken")
+    status, _, told = run(capsys, tmp_path, "-o", tmp_path / "out", "--units", "none", "--language", "ky")
+    assert status == 0
+    assert "2 kept, 0 rejected" in told
+    cuts = list(CutFiles(tmp_path / "out"))
+    assert [cut.supervisions[0].text for cut in cuts] == [None, "spoken"]
+    assert {cut.supervisions[0].language for cut in cuts} == {"ky"}
+    assert not (tmp_path / "out" / "vocab.json").exists()

@@ -43,8 +43,8 @@ class Choice:
 class Target:
     """What is to be learnt."""
 
-    units: Literal["phones", "characters", "label"] = "phones"
-    """What a model is to tell apart."""
+    units: Literal["phones", "characters", "label", "none"] = "phones"
+    """What a model is to tell apart; none for speech without transcripts, which pre-training learns from."""
     language: str | None = None
     """Language of the utterances that state none."""
     lexicon: Path | None = None
@@ -91,6 +91,7 @@ def prepare(
 
     Examples:
       unispeech prepare corpus -o data/train --language en --units characters
+      unispeech prepare recordings -o data/unlabelled --language ky --units none
       unispeech prepare cv-corpus/sv -o data/sv-dev --part dev --g2p epitran --vocabulary data/sv-train
       unispeech prepare manifest.jsonl -o data/train --units label --where dataset=fsdd --where speaker!=theo
       unispeech prepare cv-corpus/en -o data/en --g2p espeak --shards 5000

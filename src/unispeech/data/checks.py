@@ -14,7 +14,7 @@ from unispeech.errors import ManifestError
 from unispeech.frames import SAMPLE_RATE, Seconds, num_frames
 from unispeech.phones import ARPABET_TO_IPA, WORD_BOUNDARY, arpabet_to_ipa, clusters, phones_by_word
 
-Units = Literal["phones", "characters", "label"]
+Units = Literal["phones", "characters", "label", "none"]
 
 Reason = Literal[
     "bad-line",
@@ -208,11 +208,13 @@ def learnable_of(
         as_written: Whether ARPAbet stays; else it becomes IPA.
 
     Returns:
-        Text, phones or label, and the symbols.
+        Text, phones or label, and the symbols; for the units "none" the text if there is one, and no symbols.
 
     Raises:
         UntrainableError: If there is nothing to learn.
     """
+    if units == "none":
+        return Learnable(text=utterance.text)
     if units == "label":
         if not utterance.label:
             raise UntrainableError("empty-transcript", "utterance must have a label, but has none.")

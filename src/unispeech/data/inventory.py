@@ -55,6 +55,8 @@ class Inventory:
         Raises:
             UntrainableError: If what is given does not cover it; what is missing is named.
         """
+        if self._units == "none":
+            return
         if learnable.label is not None:
             if self._label2id is not None and learnable.label not in self._label2id:
                 known = nearest(learnable.label, self._label2id)
@@ -77,6 +79,8 @@ class Inventory:
         Args:
             folder: Where to.
         """
+        if self._units == "none":
+            return
         if self._units == "label":
             label2id = self._label2id or {label: index for index, label in enumerate(sorted(self._labels))}
             write_labels(label2id, folder)
