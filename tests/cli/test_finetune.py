@@ -2,10 +2,13 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from safetensors.torch import load_file
 from tone_corpus import write_corpus, write_recipe
 from unispeech.cli import main
 from unispeech.training.finetune import run_finetuning
+from unispeech.training.state import load_state
 
 torch.set_num_threads(1)
 
@@ -85,6 +89,41 @@ def test_killed_stopped_and_resumed_is_as_if_nothing_had_happened(recipe, tmp_pa
     weights, resumed = (load_file(run / "last" / "model.safetensors") for run in (straight, other))
     assert weights.keys() == resumed.keys()
     assert all(torch.equal(weights[name], resumed[name]) for name in weights)
+
+
+LARGEST_FILE = 20_000
+"""Bytes; the log fits, the weights do not."""
+
+
+@contextmanager
+def no_file_larger_than(num_bytes: int) -> Iterator[None]:
+    """Have the system itself refuse to write more to any file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(recipe, tmp_path, capsys):
+    run = tmp_path / "run"
+    # Without workers: what they hand over counts as files too.
+    run_finetuning(recipe, run, ["schedule.num_updates=1", "data.num_workers=0"])
+    before = {name: (run / name / "model.safetensors").read_bytes() for name in ("best", "last")}
+    assert len(before["last"]) > LARGEST_FILE
+    capsys.readouterr()
+    with no_file_larger_than(LARGEST_FILE), pytest.raises(SystemExit) as left:
+        main(["finetune", "-o", str(run), "--resume", "--set", "schedule.num_updates=2"])
+    assert left.value.code == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"unispeech: {run}/")
+    assert ": checkpoint of update 2 could not be written (" in line and "File too large" in line
+    assert "the checkpoint that was there is untouched in " in line
+    for name, weights in before.items():
+        assert load_state(run / name).update == 1
+        assert (run / name / "model.safetensors").read_bytes() == weights
+    assert not list(run.glob("*.new"))
 
 
 def test_mistakes_are_one_line(recipe, tmp_path, capsys):
