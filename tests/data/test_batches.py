@@ -158,8 +158,8 @@ def test_utterances_without_targets(cuts, tmp_path):
 def test_targets_that_are_not_known_are_named(cuts):
     with pytest.raises(
         ManifestError,
-        match=r"cuts\.jsonl: phones must be in the vocabulary, but these are not: b \(40 times, first in 0\); "
-        "prepare the corpus with --vocabulary",
+        match=r"cuts\.jsonl: phones must be in the vocabulary, but these are not: "
+        r"b \(40 times, first in 0\); prepare the corpus with --vocabulary",
     ):
         loader_of(cuts, vocabulary=Vocabulary.build(["a"], kind="phones"))
     with pytest.raises(ManifestError, match="1: label must be one of the classes, but is 'yes'"):
@@ -410,9 +410,14 @@ def test_a_batch_of_which_nothing_is_left_is_passed_over(tmp_path):
     assert ids_of(loader) == [["0"]] and loader.epoch == 1
     (tmp_path / "0.wav").unlink()
     with pytest.raises(
-        ManifestError, match=r"a recording must be readable, but none is; this one: .* no such file"
+        ManifestError, match=r"one recording of 2 must be readable, but none is; this one: .* no such file"
     ):
         list(loader)
+    half = loader_of(path, batch_utterances=1, world_size=2)
+    with pytest.raises(
+        ManifestError, match=r"a recording must be readable, but none is; this one: .* no such file"
+    ):
+        list(half)
 
 
 # ---- real speech

@@ -20,6 +20,9 @@ from unispeech.text import Vocabulary
 
 _logger = logging.getLogger(__name__)
 
+_MAX_UNREADABLE = 100
+"""Utterances of a stream that may be unreadable one after the other."""
+
 
 class Plan(Protocol):
     """The endless sequence of batches that all processes share."""
@@ -37,6 +40,11 @@ class Plan(Protocol):
     @property
     def duration(self) -> Seconds:
         """Audio of an epoch."""
+        ...
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Utterances of each stream that are not left out."""
         ...
 
     def share(
@@ -87,6 +95,7 @@ class BatchLoader:
         """Utterances that could not be read so far, and why."""
         self.num_unreadable = 0
         """How often an utterance was left out because it could not be read."""
+        self._silent: dict[int, set[str]] = {}
         self._shuffle = shuffle
         self._draws = _Draws(plan, rank, world_size)
         self._loader = DataLoader(
@@ -111,7 +120,7 @@ class BatchLoader:
             Batches.
 
         Raises:
-            ManifestError: If not one recording of a whole epoch can be read.
+            ManifestError: If not one recording of a whole epoch can be read, or none of 100 of a stream.
         """
         draws = self._draws
         if not self._shuffle:
@@ -121,8 +130,8 @@ class BatchLoader:
         while not num_drawn:
             is_whole, num_read = draws.position.batch == 0, 0
             for item in self._loader:
-                draws.position = draws.behind.popleft()
-                self._note(item.pop("unreadable"))
+                draws.position, stream = draws.behind.popleft()
+                self._note(stream, item.pop("unreadable"), is_silent=not item)
                 num_drawn += 1
                 if item:
                     num_read += 1
@@ -159,12 +168,22 @@ class BatchLoader:
             )
         self._draws.position = Position.from_state(state)
 
-    def _note(self, unreadable: Iterable[tuple[str, str]]) -> None:
+    def _note(self, stream: int, unreadable: Iterable[tuple[str, str]], *, is_silent: bool) -> None:
+        """Count what could not be read of a batch, perhaps all of it."""
+        silent = self._silent.setdefault(stream, set())
         for name, reason in unreadable:
+            silent.add(name)
             self.num_unreadable += 1
             if name not in self.unreadable:
                 _logger.warning("%s: left out, its audio cannot be read: %s", name, reason)
             self.unreadable[name] = reason
+        if not is_silent:
+            silent.clear()
+        # A whole stream that is gone, on a disk that is not mounted, is not an utterance here and there.
+        if len(silent) >= min(_MAX_UNREADABLE, self.plan.sizes[stream]):
+            raise ManifestError(
+                f"{name}: one recording of {len(silent)} must be readable, but none is; this one: {reason}"
+            )
 
 
 class _Draws(Sampler[DrawnBatch]):
@@ -180,8 +199,8 @@ class _Draws(Sampler[DrawnBatch]):
         """Behind the batch that was handed out last; draws begin here."""
         self.next_epoch = Position()
         """Where the next epoch begins, once this one is drawn to its end."""
-        self.behind: deque[Position] = deque()
-        """The places behind the batches that are drawn and not yet handed out."""
+        self.behind: deque[tuple[Position, int]] = deque()
+        """The places behind the batches that are drawn and not yet handed out, and the batches' streams."""
 
     def __iter__(self) -> Iterator[DrawnBatch]:
         self.behind.clear()
@@ -189,7 +208,7 @@ class _Draws(Sampler[DrawnBatch]):
             if drawn is None:
                 self.next_epoch = position
                 return
-            self.behind.append(position)
+            self.behind.append((position, drawn.stream))
             yield drawn
 
 

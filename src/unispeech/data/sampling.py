@@ -219,6 +219,8 @@ class BatchPlan:
         self.too_long: list[str] = []
         """Ids of the utterances that are left out because they are longer than `max_seconds` or a batch."""
         durations, languages = self._scan(check)
+        self.sizes = (durations.size,)
+        """Utterances that are not left out, of one stream."""
         self._resampling = (
             None if language_exponent is None else LanguageResampling(languages, durations, language_exponent)
         )

@@ -60,6 +60,8 @@ class MixedPlan:
         """Utterances of an epoch of each stream."""
         self.duration = sum(plan.duration for plan in plans)
         """Seconds of audio of an epoch of each stream."""
+        self.sizes = tuple(plan.sizes[0] for plan in plans)
+        """Utterances of each stream that are not left out."""
         parts = ([plan.fingerprint for plan in plans], self._shares)
         self.fingerprint = zlib.crc32(repr(parts).encode())
         """A number that changes with the data and with every setting that changes the batches."""
