@@ -9,7 +9,13 @@ from torch import nn
 
 import tiny
 from unispeech.frames import num_frames
-from unispeech.models.features import FeatureConvLayer, FeatureEncoder, FeatureProjection, WaveformGroupNorm
+from unispeech.models.features import (
+    FeatureConvLayer,
+    FeatureEncoder,
+    FeatureProjection,
+    StridedProducts,
+    WaveformGroupNorm,
+)
 
 KERNELS, STRIDES = (10, 3, 2), (5, 2, 2)
 
@@ -65,6 +71,38 @@ def test_group_norm_gradients_are_torch_s():
         torch.testing.assert_close(
             layer.get_parameter(name).grad, plain.get_parameter(name).grad, rtol=1e-4, atol=1e-3
         )
+
+
+@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "width"),
+    [(3, 2, 31), (3, 2, 32), (2, 2, 31), (10, 5, 163), (5, 2, 40), (2, 3, 40), (3, 1, 20), (3, 2, 3)],
+)
+def test_strided_products_are_torch_s_convolution(kernel, stride, width, has_bias):
+    torch.manual_seed(0)
+    x = torch.randn(3, width, 4, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(6, 4, kernel, dtype=torch.float64, requires_grad=True)
+    bias = torch.randn(6, dtype=torch.float64, requires_grad=True) if has_bias else None
+    found = StridedProducts.apply(x, weight, bias, stride)
+    expected = F.conv1d(x.transpose(1, 2), weight, bias, stride=stride).transpose(1, 2)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    inputs = [x, weight] + ([bias] if has_bias else [])
+    weights = torch.randn_like(expected)
+    for a, b in zip(
+        torch.autograd.grad(found, inputs, weights),
+        torch.autograd.grad(expected, inputs, weights),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("norm", tiny.NORMS)
+def test_products_agree_with_the_convolutions_of_graphs(norm):
+    model = encoder(norm).eval()
+    x, _ = tiny.waveforms(300, 250)
+    lengths = torch.tensor([300, 250])
+    traced = torch.jit.trace(model, (x, lengths))
+    torch.testing.assert_close(traced(x, lengths), model(x, lengths), rtol=0, atol=1e-5)
 
 
 def test_silence_gives_the_shift():

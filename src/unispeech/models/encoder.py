@@ -15,6 +15,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from unispeech.configuration import UniSpeechConfig
+from unispeech.models.dropout import Dropout, DroppedAttention, draw_kept, draws_here, rounded
 
 
 class WeightNormParameters(nn.Module):
@@ -149,6 +150,34 @@ def eager_attention(
     return mixed.transpose(1, 2).contiguous(), probs
 
 
+def dropped_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float,
+) -> tuple[Tensor, None]:
+    """Attention with dropout for the CPU, in place of SDPA, which then keeps every table.
+
+    Args:
+        module: The attention layer; unused.
+        query: (B, A, T, D).
+        key: (B, A, T, D).
+        value: (B, A, T, D).
+        attention_mask: Boolean, broadcast to (B, A, T, T), True at keys that count; None: all do.
+        scaling: Factor on the scores.
+        dropout: Chance that a probability is dropped, above 0.
+
+    Returns:
+        The (B, T, A, D) mixture, and no map.
+    """
+    kept = draw_kept((*query.shape[:3], key.shape[2]), dropout)
+    factor = 1 / (1 - rounded(dropout))
+    return DroppedAttention.apply(query, key, value, attention_mask, kept, scaling, factor), None
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention over transformers' attention interface.
 
@@ -193,6 +222,9 @@ class SelfAttention(nn.Module):
         attend: Callable[..., tuple[Tensor, Tensor | None]] = eager_attention
         if not output_attentions:
             attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
+            is_sdpa = self.config._attn_implementation == "sdpa"
+            if is_sdpa and self.training and draws_here(x, self.dropout):
+                attend = dropped_attention
         mixed, attention_map = attend(
             self,
             query,
@@ -229,9 +261,9 @@ class FeedForward(nn.Module):
         super().__init__()
         self.intermediate_dense = nn.Linear(hidden_size, intermediate_size)
         self.intermediate_act_fn = ACT2FN[activation]
-        self.intermediate_dropout = nn.Dropout(activation_dropout)
+        self.intermediate_dropout = Dropout(activation_dropout)
         self.output_dense = nn.Linear(intermediate_size, hidden_size)
-        self.output_dropout = nn.Dropout(hidden_dropout)
+        self.output_dropout = Dropout(hidden_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, T, H) -> (B, T, H), every frame by itself."""
@@ -277,7 +309,7 @@ class UniSpeechEncoderLayer(GradientCheckpointingLayer):
         self.attention = SelfAttention(
             config, config.hidden_size, config.num_attention_heads, config.attention_dropout
         )
-        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.dropout = Dropout(config.hidden_dropout)
         self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.feed_forward = FeedForward(
             config.hidden_size,
@@ -338,7 +370,7 @@ class Encoder(nn.Module):
             config.feat_extract_activation,
         )
         self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.dropout = Dropout(config.hidden_dropout)
         self.num_heads = config.num_attention_heads
         self.layers = nn.ModuleList(UniSpeechEncoderLayer(config) for _ in range(config.num_hidden_layers))
 

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.activations import ACT2FN
 
 from unispeech.frames import num_frames
+from unispeech.models.dropout import Dropout
 
 
 class FanInLinear(nn.Linear):
@@ -207,7 +208,8 @@ class FeatureConvLayer(nn.Module):
         Returns:
             (B, C_out, T_out) activations.
         """
-        if x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
+        is_graph_made = torch.compiler.is_compiling() or torch._C._is_tracing()
+        if x.device.type == "cpu" and not is_graph_made:
             activated: Tensor = self.activation(self._products(x, num_valid)).transpose(1, 2)
             return activated
         if isinstance(self.layer_norm, WaveformGroupNorm):
@@ -347,7 +349,7 @@ class FeatureProjection(nn.Module):
         super().__init__()
         self.layer_norm = nn.LayerNorm(in_dim, eps=eps)
         self.projection = FanInLinear(in_dim, hidden_size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Normalise and project.

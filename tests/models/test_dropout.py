@@ -1,0 +1,84 @@
+"""Dropout on the CPU: how much is dropped, and attention held to the same thing written out."""
+
+import pytest
+import torch
+from torch import nn
+
+import tiny
+from unispeech import UniSpeechModel
+from unispeech.models.dropout import Dropout, DroppedAttention, draw_kept, rounded
+
+
+@pytest.mark.parametrize("prob", [0.05, 0.1, 0.5, 0.9])
+def test_drops_as_often_as_asked(prob):
+    torch.manual_seed(0)
+    kept = draw_kept((7, 101, 1001), prob)
+    assert kept.dtype == torch.bool and kept.shape == (7, 101, 1001)
+    assert abs((~kept).float().mean().item() - prob) < 0.003
+    # The four draws of one number do not hang together.
+    table = kept.flatten()[: kept.numel() // 4 * 4].view(-1, 4).float()
+    assert torch.corrcoef(table.T).fill_diagonal_(0).abs().max() < 0.02
+
+
+def test_values_are_zero_or_scaled_up_and_gradients_likewise():
+    x = torch.ones(300, 70, requires_grad=True)
+    dropout = Dropout(0.3).train()
+    y = dropout(x)
+    y.sum().backward()
+    expected = 1 / (1 - rounded(0.3))
+    assert torch.equal(y == 0, x.grad == 0)
+    torch.testing.assert_close(y.detach()[y != 0], torch.full_like(y[y != 0], expected))
+    torch.testing.assert_close(x.grad, y.detach())
+    assert abs(y.mean().item() - 1) < 0.03
+
+
+def test_draws_follow_the_seed():
+    results = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        results.append(Dropout(0.5)(torch.ones(100)))
+    assert torch.equal(results[0], results[1]) and not torch.equal(results[0], results[2])
+
+
+@pytest.mark.parametrize("prob", [0.0, 1.0])
+def test_all_or_nothing_is_torch_s(prob):
+    x = torch.randn(20)
+    assert torch.equal(Dropout(prob)(x), nn.Dropout(prob)(x))
+    assert torch.equal(Dropout(0.5).eval()(x), x)
+
+
+@pytest.mark.parametrize("is_padded", [False, True])
+def test_dropped_attention_is_attention_written_out(is_padded):
+    torch.manual_seed(0)
+    inputs = [torch.randn(3, 2, 9, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    query, key, value = inputs
+    is_seen = None
+    if is_padded:
+        is_seen = (torch.arange(9) < torch.tensor([9, 5, 1])[:, None])[:, None, None]
+    kept = draw_kept((3, 2, 9, 9), 0.3)
+    found = DroppedAttention.apply(query, key, value, is_seen, kept, 0.5, 1.4)
+    scores = query @ key.transpose(-1, -2) * 0.5
+    if is_seen is not None:
+        scores = scores.masked_fill(~is_seen, float("-inf"))
+    expected = ((scores.softmax(-1) * kept * 1.4) @ value).transpose(1, 2)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    weights = torch.randn_like(expected)
+    for a, b in zip(
+        torch.autograd.grad(found, inputs, weights),
+        torch.autograd.grad(expected, inputs, weights),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("norm", tiny.NORMS)
+def test_a_model_that_drops_almost_nothing_gives_what_one_without_dropout_gives(norm):
+    x, mask = tiny.waveforms(8000, 5000)
+    results = []
+    for prob in (0.0, 1e-5):  # rounded to 1 / 65536: some three of 200,000 values
+        model = tiny.build(UniSpeechModel, norm, attention_dropout=prob, mask_time_prob=0.0).train()
+        context = model(x, mask).last_hidden_state
+        context[0].square().mean().backward()
+        results.append((context[0].detach(), model.encoder.layers[0].attention.k_proj.weight.grad))
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=2e-3)
