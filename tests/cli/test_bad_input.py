@@ -129,7 +129,5 @@ def test_finetune_names_a_phone_that_the_vocabulary_lacks(capsys, tmp_path, mode
     )
     status, _, err = fail(capsys, "finetune", recipe, "-o", tmp_path / "run")
     assert status == 2
-    assert (
-        err
-        == f"{data / 'cuts.jsonl.gz'}: good: `text` must hold symbols of the vocabulary only, but holds 'q'."
-    )
+    assert err.startswith(f"{data / 'cuts.jsonl.gz'}: ") and "q (" in err
+    assert err.endswith("prepare the corpus with --vocabulary.")
