@@ -2,7 +2,8 @@
 
 from unispeech.models.base import UniSpeechBaseModelOutput, UniSpeechModel, UniSpeechPreTrainedModel
 from unispeech.models.heads import UniSpeechForCTC, UniSpeechForSequenceClassification
-from unispeech.models.pretraining import UniSpeechForPreTraining, UniSpeechForPreTrainingOutput
+from unispeech.models.pretraining import UniSpeechForPreTraining
+from unispeech.models.pretraining_output import UniSpeechForPreTrainingOutput
 
 __all__ = [
     "UniSpeechBaseModelOutput",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from unispeech.data.collation import Batch
 from unispeech.masking import sample_spans
 from unispeech.models import UniSpeechForPreTraining
-from unispeech.models.pretraining import UniSpeechForPreTrainingOutput
+from unispeech.models.pretraining_output import UniSpeechForPreTrainingOutput
 from unispeech.objectives import IGNORED_LABEL, perplexity
 from unispeech.text import Vocabulary
 from unispeech.training.hypotheses import Hypothesis, judge, recognise
