@@ -1,7 +1,7 @@
 """What a pre-training pass gives, and what chance decides in it.
 
-Shapes in this file: B batch, T frames, H hidden, A heads, K negatives, G codebooks, V entries, N phone classes,
-M target frames of the batch.
+Shapes in this file: B batch, T frames, H hidden, A heads, K negatives, G codebooks, V entries, N phone
+classes, M target frames of the batch.
 """
 
 from dataclasses import dataclass
