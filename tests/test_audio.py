@@ -8,10 +8,11 @@ import wave
 import numpy as np
 import pytest
 import soundfile
+import soxr
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from unispeech.audio import AudioInfo, audio_info, check_waveform, load_audio, normalise_waveform
+from unispeech.audio import AudioInfo, audio_info, check_waveform, load_audio, normalise_waveform, read_blocks
 from unispeech.errors import ManifestError
 
 
@@ -423,3 +424,33 @@ def test_every_tenth_shared_recording_is_as_long_as_its_manifest_says(shared_dir
         assert audio_info(folder / entry["audio"]).duration == pytest.approx(entry["duration"], abs=0.1)
     for entry in entries[::40]:
         assert len(load_audio(folder / entry["audio"])) == pytest.approx(16_000 * entry["duration"], abs=1600)
+
+
+@pytest.mark.parametrize(("suffix", "rate"), [("wav", 16_000), ("flac", 44_100), ("ogg", 8000)])
+def test_blocks_are_the_recording(tmp_path, suffix, rate):
+    samples = np.random.default_rng(0).normal(size=(25 * rate + 7, 2)) * 0.1
+    path = write(tmp_path / f"a.{suffix}", samples, rate)
+    blocks = list(read_blocks(path))
+    assert len(blocks) >= 3
+    assert max(map(len, blocks)) <= 11 * 16_000
+    whole, _ = soundfile.read(path, dtype="float32")
+    expected = whole.mean(axis=1)
+    if rate != 16_000:
+        expected = soxr.resample(expected, rate, 16_000)
+    assert np.array_equal(np.concatenate(blocks), expected)
+    assert np.array_equal(load_audio(path), expected)
+
+
+def test_blocks_of_a_container_are_the_recording(tmp_path):
+    path = write_av(tmp_path / "a.m4a", "aac", tone(2.0, 44_100)[None], 44_100)
+    blocks = list(read_blocks(path))
+    assert len(blocks) > 5
+    assert np.array_equal(np.concatenate(blocks), load_audio(path))
+
+
+def test_a_file_that_breaks_off_gives_its_blocks_and_then_the_error(tmp_path):
+    whole = write(tmp_path / "a.flac", np.random.default_rng(0).normal(size=30 * 16_000) * 0.1)
+    blocks = read_blocks(cut(whole, 0.9, tmp_path / "cut.flac"))
+    assert len(next(blocks)) == 160_000
+    with pytest.raises(ManifestError, match=r"cut\.flac: holds less than the 30\.00 s"):
+        list(blocks)

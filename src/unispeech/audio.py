@@ -5,6 +5,7 @@ is wrong with a file is found here and said in one line that names it. Shape in 
 """
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -20,6 +21,9 @@ from unispeech.errors import ManifestError
 from unispeech.frames import SAMPLE_RATE, Seconds
 
 Waveform = npt.NDArray[np.float32]
+
+BLOCK_SECONDS = 10
+"""Length of the blocks in which long files are read."""
 
 CONTAINERS = {
     (4, b"ftyp"): "mov",
@@ -69,25 +73,45 @@ def load_audio(path: str | Path, *, sample_rate: int = SAMPLE_RATE) -> Waveform:
         IsADirectoryError: If the path is a directory.
         ManifestError: If the file is empty, truncated, not audio, or holds samples that are not finite.
     """
+    return np.concatenate(list(read_blocks(path, sample_rate=sample_rate)))
+
+
+def read_blocks(path: str | Path, *, sample_rate: int = SAMPLE_RATE) -> Iterator[Waveform]:
+    """Read a recording block by block, so that its length does not matter; as `load_audio` in all else.
+
+    Args:
+        path: Audio file of any rate and number of channels.
+        sample_rate: Samples per second of the result.
+
+    Yields:
+        (S_i,) float32 samples, not empty, at most some seconds; end to end they are what `load_audio` gives.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        IsADirectoryError: If the path is a directory.
+        ManifestError: If the file is empty, truncated, not audio, or holds samples that are not finite; what
+            is wrong behind the start is found when it is reached.
+    """
     container = _check_file(Path(path))
-    samples, rate = _decode_container(path, container) if container else _decode(path)
-    bad = samples.size - int(np.isfinite(samples).sum())
-    if bad:
-        raise ManifestError(
-            f"{path}: samples must be finite, but {bad} of {samples.size} are NaN or infinite; "
-            "write the file again as 16-bit PCM."
-        )
-    if samples.size and np.abs(samples).max() > LOUDEST:
-        raise ManifestError(
-            f"{path}: samples must lie in [-1, 1], but reach {np.abs(samples).max():.3g}; "
-            "write the file again as 16-bit PCM."
-        )
-    waveform = samples.mean(axis=1)
-    if rate != sample_rate and waveform.size:
-        waveform = soxr.resample(waveform, rate, sample_rate)
-    if not waveform.size:
+    decoded = _decode_container(path, container) if container else _decode(path)
+    resampler: soxr.ResampleStream | None = None
+    has_samples = False
+    for samples, rate in decoded:
+        _check_samples(path, samples)
+        waveform = samples.mean(axis=1)
+        if rate != sample_rate:
+            resampler = resampler or soxr.ResampleStream(rate, sample_rate, 1, dtype="float32")
+            waveform = resampler.resample_chunk(waveform)
+        if waveform.size:
+            has_samples = True
+            yield waveform
+    if resampler is not None:
+        waveform = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+        if waveform.size:
+            has_samples = True
+            yield waveform
+    if not has_samples:
         raise _no_samples(path)
-    return np.asarray(waveform, dtype=np.float32)
 
 
 def audio_info(path: str | Path) -> AudioInfo:
@@ -240,24 +264,50 @@ def _check_length(path: str | Path, num_samples: int, rate: int) -> None:
         raise ManifestError(f"{path}: {missing}; copy the file again.")
 
 
-def _decode(path: str | Path) -> tuple[npt.NDArray[np.float32], int]:
-    """(S, channels) samples and their rate, by soundfile."""
+def _check_samples(path: str | Path, samples: npt.NDArray[np.float32]) -> None:
+    """Refuse what no microphone gives."""
+    bad = samples.size - int(np.isfinite(samples).sum())
+    if bad:
+        raise ManifestError(
+            f"{path}: samples must be finite, but {bad} of {samples.size} are NaN or infinite; "
+            "write the file again as 16-bit PCM."
+        )
+    if samples.size and np.abs(samples).max() > LOUDEST:
+        raise ManifestError(
+            f"{path}: samples must lie in [-1, 1], but reach {np.abs(samples).max():.3g}; "
+            "write the file again as 16-bit PCM."
+        )
+
+
+def _decode(path: str | Path) -> Iterator[tuple[npt.NDArray[np.float32], int]]:
+    """Read by soundfile.
+
+    Yields:
+        Blocks of (S_i, channels) samples, with their rate.
+    """
     try:
         file = soundfile.SoundFile(os.fsencode(path))
     except soundfile.LibsndfileError as error:
         raise _not_audio(Path(path)) from error
+    num_samples = 0
     with file:
         rate, promised = file.samplerate, file.frames
-        try:
-            samples = file.read(dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as error:
-            reason = error.error_string.removeprefix("Error : ").rstrip(".")
-            raise ManifestError(
-                f"{path}: holds less than the {promised / rate:.2f} s that its header promises ({reason}); "
-                "copy the file again."
-            ) from error
-    _check_length(path, len(samples), rate)
-    return samples, rate
+        # The header of a broken file may name any rate and any number of channels.
+        block = max(1, min(BLOCK_SECONDS * rate, 2**24 // file.channels))
+        while True:
+            try:
+                samples = file.read(block, dtype="float32", always_2d=True)
+            except soundfile.LibsndfileError as error:
+                reason = error.error_string.removeprefix("Error : ").rstrip(".")
+                raise ManifestError(
+                    f"{path}: holds less than the {promised / rate:.2f} s that its header promises "
+                    f"({reason}); copy the file again."
+                ) from error
+            if not len(samples):
+                break
+            num_samples += len(samples)
+            yield samples, rate
+    _check_length(path, num_samples, rate)
 
 
 def _open_container(path: str | Path, container: str) -> Any:
@@ -281,40 +331,48 @@ def _open_container(path: str | Path, container: str) -> Any:
     return opened
 
 
-def _decode_container(path: str | Path, container: str) -> tuple[npt.NDArray[np.float32], int]:
-    """(S, channels) samples and their rate, by PyAV."""
+def _decode_container(path: str | Path, container: str) -> Iterator[tuple[npt.NDArray[np.float32], int]]:
+    """Read by PyAV.
+
+    Yields:
+        Blocks of (S_i, channels) samples, with their rate.
+    """
     with _open_container(path, container) as opened:
         import av
 
         stream = opened.streams.audio[0]
+        num_samples = 0
         try:
-            blocks = _planar_blocks(opened, stream)
+            for block in _planar_blocks(opened, stream):
+                num_samples += block.shape[1]
+                yield block.T, int(stream.rate)
         except av.FFmpegError as error:
             raise ManifestError(
                 f"{path}: cannot be decoded to its end ({error.strerror}); copy the file again."
             ) from error
-        if not blocks:
+        if not num_samples:
             raise _no_samples(path)
-        samples, rate = np.concatenate(blocks, axis=1).T, int(stream.rate)
-        held, promised = len(samples) / rate, _promised_duration(opened, stream)
+        held, promised = num_samples / int(stream.rate), _promised_duration(opened, stream)
         # Encoders pad the start and the end by less than a tenth of a second.
         if held < promised - 0.1:
             raise ManifestError(
                 f"{path}: holds {held:.2f} s of the {promised:.2f} s that its header promises; "
                 "copy the file again."
             )
-        return samples, rate
 
 
-def _planar_blocks(opened: Any, stream: Any) -> list[npt.NDArray[np.float32]]:
-    """The sound of a stream as (channels, S) blocks, whatever form its codec gives."""
+def _planar_blocks(opened: Any, stream: Any) -> Iterator[npt.NDArray[np.float32]]:
+    """Decode a stream, whatever form its codec gives.
+
+    Yields:
+        (channels, S_i) samples.
+    """
     import av
 
     resampler = av.AudioResampler(format="fltp")
-    frames = chain(opened.decode(stream), [None])  # None gives what the resampler still holds
-    return [
-        np.asarray(block.to_ndarray(), np.float32) for frame in frames for block in resampler.resample(frame)
-    ]
+    for frame in chain(opened.decode(stream), [None]):  # None gives what the resampler still holds
+        for block in resampler.resample(frame):
+            yield np.asarray(block.to_ndarray(), np.float32)
 
 
 def _promised_duration(opened: Any, stream: Any) -> Seconds:
@@ -332,8 +390,10 @@ def _container_info(path: str | Path, container: str) -> AudioInfo:
         duration = _promised_duration(opened, stream)
         rate, channels = int(stream.rate), int(stream.channels)
     if not duration:
-        samples, rate = _decode_container(path, container)
-        duration = len(samples) / rate
+        num_samples = 0
+        for samples, _ in _decode_container(path, container):
+            num_samples += len(samples)
+        duration = num_samples / rate
     return AudioInfo(
         duration=duration, sample_rate=rate, channels=channels, num_samples=round(duration * rate)
     )
