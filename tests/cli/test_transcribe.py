@@ -3,6 +3,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -10,6 +11,8 @@ from tiny_recognisers import LETTERS, save_recogniser, write_babble
 from unispeech import Transcriber
 from unispeech.cli import main
 from unispeech.cli import progress as progress_module
+from unispeech.cli.transcribe import STREAMED, Format
+from unispeech.formats import FORMATS
 from unispeech.formats.json import from_json
 
 
@@ -81,6 +84,35 @@ def test_one_file_gives_one_json_object(capsys, tmp_path, paths):
     assert (found.audio, found.text, found.duration) == (expected.audio, expected.text, expected.duration)
     assert [w.word for w in found.words] == [w.word for w in expected.words] == expected.text.split()
     assert [p.start for p in found.phones] == pytest.approx([p.start for p in expected.phones], abs=1e-4)
+
+
+def test_every_format_can_be_asked_for():
+    assert get_args(Format) == tuple(FORMATS)
+    assert set(STREAMED) <= set(FORMATS)
+
+
+@pytest.mark.parametrize("format", [name for name in FORMATS if name not in {"txt", "json"}])
+def test_every_format_is_written(capsys, tmp_path, model_dir, paths, format):
+    expected = FORMATS[format](Transcriber(model_dir).transcribe(paths[2]))
+    assert run(paths[2], "-m", model_dir, "-f", format) == 0
+    assert capsys.readouterr().out.rstrip() == expected.rstrip()
+    assert run(paths[2], "-m", model_dir, "-f", format, "-o", tmp_path) == 0
+    [path] = tmp_path.iterdir()
+    assert path.read_text().rstrip() == expected.rstrip()
+
+
+def test_several_recordings_of_a_format_that_cannot_be_joined_need_a_folder(capsys, paths):
+    assert run(*paths, "-m", "no/model", "-f", "srt") == 2
+    assert capsys.readouterr().err == (
+        "unispeech: `--output` must be given for several recordings as srt, but is missing; add -o FOLDER.\n"
+    )
+
+
+def test_several_recordings_as_ctm_follow_one_another(capsys, model_dir, paths):
+    assert run(*paths, "-m", model_dir, "-f", "ctm") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines
+    assert [line.split()[0] for line in lines] == sorted(line.split()[0] for line in lines)
 
 
 @pytest.mark.parametrize("format", ["txt", "json"])

@@ -1,12 +1,15 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator, ValidationError
 
+import odd_transcripts
 from unispeech.formats import FORMATS
-from unispeech.formats.json import from_json, to_json, to_jsonl
+from unispeech.formats.json import from_json, schema, to_json, to_jsonl
 from unispeech.results import Phone, Transcript, Word
 
 TRANSCRIPT = Transcript(
@@ -18,6 +21,9 @@ TRANSCRIPT = Transcript(
         Phone(phone='"', start=0.1, end=0.12, score=1.0),
     ],
 )
+
+WORD = Word(word="t͡ʃa", start=0.0225, end=0.12, score=0.99)
+validator = Draft202012Validator(schema())
 
 seconds = st.integers(0, 10**8).map(lambda n: n / 10**4)
 scores = st.integers(0, 10**4).map(lambda n: n / 10**4)
@@ -37,7 +43,8 @@ transcripts = st.builds(
 def test_json_has_the_documented_fields():
     text = to_json(TRANSCRIPT)
     assert text == (
-        '{\n  "audio": "dir/ä.wav",\n  "duration": 1.2346,\n  "text": "t͡ʃ a",\n  "phones": [\n'
+        '{\n  "version": 1,\n  "audio": "dir/ä.wav",\n'
+        '  "duration": 1.2346,\n  "text": "t͡ʃ a",\n  "phones": [\n'
         '    {"phone": "t͡ʃ", "start": 0.0225, "end": 0.0625, "score": 0.9877},\n'
         '    {"phone": "\\"", "start": 0.1, "end": 0.12, "score": 1.0}\n  ]\n}'
     )
@@ -48,6 +55,7 @@ def test_json_has_the_documented_fields():
 def test_words_are_there_where_the_vocabulary_has_boundaries():
     silent = Transcript(audio="a", duration=1.0, text="", words=[])
     assert json.loads(to_json(silent)) == {
+        "version": 1,
         "audio": "a",
         "duration": 1.0,
         "text": "",
@@ -68,11 +76,53 @@ def test_what_is_written_is_read_back_equal(transcript):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"audio": "a"}', '{"audio": "a", "phones": [{"phon": "a"}]}']
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"version": 1, "audio": "a"}',
+        '{"version": 1, "audio": "a", "duration": 1, "text": "", "phones": [{"phon": "a"}]}',
+    ],
 )
 def test_other_json_is_refused(text):
     with pytest.raises(ValueError, match="`text` must be one JSON object as `to_json` writes it"):
         from_json(text)
+
+
+def test_another_version_is_refused():
+    newer = to_json(TRANSCRIPT).replace('"version": 1', '"version": 2')
+    with pytest.raises(ValueError, match="`version` must be 1, but is 2; update unispeech"):
+        from_json(newer)
+
+
+def test_fields_of_newer_writers_are_passed_over():
+    document = json.loads(to_json(TRANSCRIPT))
+    document["phones"][0]["colour"] = document["speaker"] = "red"
+    assert from_json(json.dumps(document)) == from_json(to_json(TRANSCRIPT))
+
+
+@given(odd_transcripts.transcripts())
+def test_what_is_written_fits_the_schema(transcript):
+    validator.validate(json.loads(to_json(transcript)))
+
+
+def test_the_schema_is_one_and_names_every_field():
+    Draft202012Validator.check_schema(schema())
+    document = json.loads(to_json(replace(TRANSCRIPT, words=[WORD])))
+    assert list(schema()["properties"]) == list(document)
+    for rows, row in (("phones", document["phones"][0]), ("words", document["words"][0])):
+        assert list(schema()["properties"][rows]["items"]["properties"]) == list(row)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("version", 2), ("duration", -1), ("text", None), ("phones", [{"phone": "a"}]), ("words", None)],
+)
+def test_the_schema_refuses_what_is_wrong(field, value):
+    document = json.loads(to_json(TRANSCRIPT)) | {field: value}
+    with pytest.raises(ValidationError):
+        validator.validate(document)
 
 
 def test_a_score_that_is_no_number_is_refused_rather_than_written():

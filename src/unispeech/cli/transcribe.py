@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from unispeech.pipelines.transcriber import Transcriber
     from unispeech.results import Transcript
 
+Format = Literal["txt", "json", "srt", "vtt", "ctm", "tsv"]
+"""The names of `unispeech.formats.FORMATS`, told here without importing it."""
+
+STREAMED = ("txt", "json", "ctm")
+"""Formats in which several recordings can stand one behind the other."""
+
 STDIN = "-"
 """The path that stands for standard input."""
 
@@ -22,7 +28,7 @@ def transcribe(
     /,
     *,
     model: Annotated[str, Parameter(name=["--model", "-m"])],
-    format: Annotated[Literal["txt", "json"], Parameter(name=["--format", "-f"])] = "txt",
+    format: Annotated[Format, Parameter(name=["--format", "-f"])] = "txt",
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     device: str = "auto",
     precision: Literal["auto", "float32", "bf16"] = "auto",
@@ -34,8 +40,9 @@ def transcribe(
     as escapes), a tab and the text. json is an
     object with audio, duration, text, phones (each with phone, start, end, score) and, where the model
     writes word boundaries, words; for several recordings each line is such an object. Seconds count from
-    the start of the recording. CTC names a phone where it is surest, often in one frame of 20 ms: start
-    and end say where a phone is, not how long it lasts.
+    the start of the recording. srt and vtt are subtitles, ctm and tsv tables with a word or a phone a line;
+    docs/formats.md tells what is in each. CTC names a phone where it is surest, often in one frame of
+    20 ms: start and end say where a phone is, not how long it lasts.
 
     A recording that cannot be read is reported, the rest is done, and the exit status is 1.
 
@@ -69,6 +76,10 @@ def transcribe(
     paths = list(dict.fromkeys(audio))
     if STDIN in paths and sys.stdin is None:
         raise ValueError("`audio` must not be - where standard input is closed; name a file.")
+    if output is None and len(paths) > 1 and format not in STREAMED:
+        raise ValueError(
+            f"`--output` must be given for several recordings as {format}, but is missing; add -o FOLDER."
+        )
     if output is not None and output.exists() and not output.is_dir():
         raise NotADirectoryError(f"{output}: `--output` must be a folder, but is a file; name another.")
     places = _places(paths, output, format) if output is not None else {}
@@ -84,10 +95,10 @@ def transcribe(
                 write_file(places[path], FORMATS[format](outcome) + "\n")
             elif len(paths) == 1:
                 print(FORMATS[format](outcome))
-            else:
-                print(
-                    to_jsonl(outcome) if format == "json" else f"{visible(path)}\t{outcome.text}", flush=True
-                )
+            elif format == "txt":
+                print(f"{visible(path)}\t{outcome.text}", flush=True)
+            elif written := (to_jsonl if format == "json" else FORMATS[format])(outcome):
+                print(written, flush=True)
     return 1 if num_failed else 0
 
 

@@ -1,16 +1,21 @@
 """Transcript <-> JSON: everything that is known of a recording, times in seconds.
 
-One object per recording: `audio` (the path as given), `duration`, `text`, `phones` (a list of `phone`,
-`start`, `end`, `score`) and, where the vocabulary has word boundaries, `words` (a list of `word`, `start`,
-`end`, `score`). Seconds and scores are rounded to four decimals: a tenth of a millisecond.
+One object per recording: `version` (of this layout), `audio` (the path as given), `duration`, `text`,
+`phones` (a list of `phone`, `start`, `end`, `score`) and, where the vocabulary has word boundaries, `words`
+(a list of `word`, `start`, `end`, `score`). Seconds and scores are rounded to four decimals: a tenth of a
+millisecond. `transcript.schema.json` beside this file is the JSON schema of it.
 """
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from importlib.resources import files
 from typing import Any
 
 from unispeech.results import Phone, Transcript, Word
+
+VERSION = 1
+"""Version of the layout. It rises when what a reader relies on changes; new fields alone leave it."""
 
 NUM_DECIMALS = 4
 """Digits kept of seconds and scores."""
@@ -57,21 +62,34 @@ def from_json(text: str) -> Transcript:
         The transcript, with seconds and scores as they were rounded.
 
     Raises:
-        ValueError: If `text` is not JSON, or lacks or misspells a field.
+        ValueError: If `text` is not JSON, is of another version, or lacks or misspells a field.
     """
     try:
         document = json.loads(text)
+        version = document.pop("version")
         words = document.pop("words", None)
-        return Transcript(
-            **{**document, "phones": [Phone(**phone) for phone in document["phones"]]},
-            words=None if words is None else [Word(**word) for word in words],
-        )
+        if version != VERSION:
+            raise ValueError(f"`version` must be {VERSION}, but is {version!r}; update unispeech.")
+        document["phones"] = [Phone(**_known(Phone, phone)) for phone in document["phones"]]
+        document["words"] = None if words is None else [Word(**_known(Word, word)) for word in words]
+        return Transcript(**_known(Transcript, document))
     except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f"`text` must be one JSON object as `to_json` writes it, but: {error}.") from error
 
 
+def schema() -> dict[str, Any]:
+    """Read the JSON schema of what `to_json` writes.
+
+    Returns:
+        A schema of draft 2020-12.
+    """
+    path = files("unispeech.formats") / "transcript.schema.json"
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return document
+
+
 def _document(transcript: Transcript) -> dict[str, Any]:
-    document: dict[str, Any] = asdict(transcript)
+    document: dict[str, Any] = {"version": VERSION, **asdict(transcript)}
     if transcript.words is None:
         del document["words"]
     document["duration"] = round(transcript.duration, NUM_DECIMALS)
@@ -79,6 +97,12 @@ def _document(transcript: Transcript) -> dict[str, Any]:
         for row in rows:
             row.update({key: round(row[key], NUM_DECIMALS) for key in ("start", "end", "score")})
     return document
+
+
+def _known(kind: type, document: dict[str, Any]) -> dict[str, Any]:
+    """The fields that this version of the package knows; a newer one may have added some."""
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in document.items() if name in names}
 
 
 def _dumps(value: object) -> str:
