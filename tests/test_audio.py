@@ -442,9 +442,10 @@ def test_blocks_are_the_recording(tmp_path, suffix, rate):
 
 
 def test_blocks_of_a_container_are_the_recording(tmp_path):
-    path = write_av(tmp_path / "a.m4a", "aac", tone(2.0, 44_100)[None], 44_100)
+    path = write_av(tmp_path / "a.m4a", "aac", tone(3.5, 44_100)[None], 44_100)
     blocks = list(read_blocks(path))
-    assert len(blocks) > 5
+    assert len(blocks) >= 3
+    assert max(map(len, blocks)) < 20_000
     assert np.array_equal(np.concatenate(blocks), load_audio(path))
 
 

@@ -370,9 +370,13 @@ def _planar_blocks(opened: Any, stream: Any) -> Iterator[npt.NDArray[np.float32]
     import av
 
     resampler = av.AudioResampler(format="fltp")
+    # Frames hold some hundredths of a second: too little to be worked on one by one.
+    held: list[npt.NDArray[np.float32]] = []
     for frame in chain(opened.decode(stream), [None]):  # None gives what the resampler still holds
-        for block in resampler.resample(frame):
-            yield np.asarray(block.to_ndarray(), np.float32)
+        held += [np.asarray(block.to_ndarray(), np.float32) for block in resampler.resample(frame)]
+        if held and (frame is None or sum(block.shape[1] for block in held) >= stream.rate):
+            yield np.concatenate(held, axis=1)
+            held = []
 
 
 def _promised_duration(opened: Any, stream: Any) -> Seconds:

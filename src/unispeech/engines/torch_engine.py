@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from unispeech.audio import Waveform
+from unispeech.models.features import WaveformMoments, given_moments
 
 Precision = Literal["auto", "float32", "bf16"]
 
@@ -49,11 +50,13 @@ class TorchEngine:
         has_fast_bf16 = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         self.precision = ("bf16" if has_fast_bf16 else "float32") if precision == "auto" else precision
 
-    def logits(self, waveforms: Sequence[Waveform]) -> Tensor:
+    def logits(self, waveforms: Sequence[Waveform], *, moments: WaveformMoments | None = None) -> Tensor:
         """Run one batch.
 
         Args:
             waveforms: (S_i,) samples of each utterance, normalised where the model wants it.
+            moments: Statistics for group norm where all rows are windows of one utterance; None: each row
+                has its own. Read by this package's models only.
 
         Returns:
             The model's logits in float32 on the CPU: (B, T, N) for a recogniser, where frames behind an
@@ -70,6 +73,7 @@ class TorchEngine:
         try:
             with (
                 torch.inference_mode(),
+                given_moments(self.model, moments),
                 torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"),
             ):
                 logits: Tensor = self.model(

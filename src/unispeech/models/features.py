@@ -3,7 +3,9 @@
 Shapes in this file: B batch, S samples, T frames of the layer at hand, C channels, H hidden.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +23,15 @@ class FanInLinear(nn.Linear):
     A class of its own because initial values are given leaf by leaf: transformers skips modules without
     parameters of their own when the class lives outside its tree.
     """
+
+
+class WaveformMoments(NamedTuple):
+    """What group norm needs to know of an utterance: the moments of the windows that the convolution sees."""
+
+    mean: Tensor
+    """(K,) mean over the frames of the first convolution."""
+    covariance: Tensor
+    """(K, K) covariance over them."""
 
 
 class WaveformGroupNorm(nn.GroupNorm):
@@ -41,6 +52,7 @@ class WaveformGroupNorm(nn.GroupNorm):
 
     def __init__(self, num_channels: int, eps: float = 1e-5) -> None:
         super().__init__(num_channels, num_channels, eps=eps)
+        self.given: WaveformMoments | None = None  # set by `given_moments`
 
     def scale_and_shift(
         self, waveform: Tensor, conv: nn.Conv1d, num_valid: Tensor | None
@@ -57,8 +69,11 @@ class WaveformGroupNorm(nn.GroupNorm):
         """
         with torch.autocast(waveform.device.type, enabled=False):
             (kernel,), (stride,) = conv.kernel_size, conv.stride
-            windows = waveform.squeeze(1).float().unfold(-1, kernel, stride)  # (B, T, K)
             weight = conv.weight.squeeze(1).float()  # (C, K)
+            if self.given is not None:
+                mean, covariance = (moment.to(weight) for moment in self.given)
+                return self._from_moments(mean.expand(len(waveform), 1, -1), covariance, weight)
+            windows = waveform.squeeze(1).float().unfold(-1, kernel, stride)  # (B, T, K)
             if num_valid is None:
                 mean = windows.mean(dim=1, keepdim=True)  # (B, 1, K)
                 centred = windows - mean
@@ -69,11 +84,33 @@ class WaveformGroupNorm(nn.GroupNorm):
                 count = num_valid.clamp(min=1).to(windows.dtype)[:, None, None]
                 mean = (windows * is_valid).sum(dim=1, keepdim=True) / count
                 centred = (windows - mean) * is_valid
-            covariance = centred.transpose(1, 2) @ centred / count  # (B, K, K)
-            variance = ((weight @ covariance) * weight).sum(dim=-1)  # (B, C)
-            scale = self.weight.float() * torch.rsqrt(variance.clamp(min=0) + self.eps)
-            shift = self.bias.float() - (mean @ weight.T).squeeze(1) * scale
-            return scale[..., None], shift[..., None]
+            return self._from_moments(mean, centred.transpose(1, 2) @ centred / count, weight)
+
+    def _from_moments(self, mean: Tensor, covariance: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale and shift, from (B, 1, K) means, (B or 1, K, K) covariances and the (C, K) kernels."""
+        variance = ((weight @ covariance) * weight).sum(dim=-1)  # (B or 1, C)
+        scale = self.weight.float() * torch.rsqrt(variance.clamp(min=0) + self.eps)
+        scale = scale.expand(len(mean), -1)
+        shift = self.bias.float() - (mean @ weight.T).squeeze(1) * scale
+        return scale[..., None], shift[..., None]
+
+
+@contextmanager
+def given_moments(model: nn.Module, moments: WaveformMoments | None) -> Iterator[None]:
+    """Let group norm take the statistics of a whole utterance while a model sees windows of it.
+
+    Args:
+        model: Any model; without group norm over the waveform nothing changes.
+        moments: Of the utterance, scaled as the windows are; None: each row gives its own.
+    """
+    norms = [part for part in model.modules() if isinstance(part, WaveformGroupNorm)]
+    for norm in norms:
+        norm.given = moments
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.given = None
 
 
 class StridedProducts(torch.autograd.Function):

@@ -4,11 +4,11 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from unispeech.audio import Waveform, audio_info, load_audio
+from unispeech.audio import BLOCK_SECONDS, Waveform, audio_info, load_audio, read_blocks
 from unispeech.frames import SAMPLE_RATE, Seconds
 
 NUM_AHEAD = 256
@@ -30,6 +30,30 @@ class Recording:
     """Its length as its header states it."""
     load: Callable[[], Waveform]
     """Reads (S,) float32 samples at 16 kHz."""
+    blocks: Callable[[], Iterable[Waveform]] | None = None
+    """Reads the same samples in blocks, from the start at each call; None: only `load` can."""
+
+    def open_blocks(self) -> Iterable[Waveform]:
+        """Read in blocks from the start.
+
+        Returns:
+            (S_i,) samples that follow one another.
+        """
+        return split_waveform(self.load()) if self.blocks is None else self.blocks()
+
+
+def split_waveform(waveform: Waveform) -> Iterator[Waveform]:
+    """Cut a waveform in memory into blocks.
+
+    Args:
+        waveform: (S,) samples.
+
+    Yields:
+        Views of some seconds.
+    """
+    size = BLOCK_SECONDS * SAMPLE_RATE
+    for start in range(0, len(waveform), size):
+        yield waveform[start : start + size]
 
 
 def open_recording(path: str | Path) -> Recording:
@@ -45,7 +69,12 @@ def open_recording(path: str | Path) -> Recording:
         ManifestError: If the file is not audio.
         OSError: If it cannot be opened.
     """
-    return Recording(source=path, duration=audio_info(path).duration, load=lambda: load_audio(path))
+    return Recording(
+        source=path,
+        duration=audio_info(path).duration,
+        load=lambda: load_audio(path),
+        blocks=lambda: read_blocks(path),
+    )
 
 
 def read_stream(stream: BinaryIO, *, name: str = "-") -> Recording:
@@ -111,7 +140,12 @@ def batches_by_length(durations: Sequence[Seconds], batch_seconds: Seconds) -> l
 
 
 def run_in_batches(
-    recordings: Iterable[Recording], process: Callable[[list[Waveform]], list[R]], *, batch_seconds: Seconds
+    recordings: Iterable[Recording],
+    process: Callable[[list[Waveform]], list[R]],
+    *,
+    batch_seconds: Seconds,
+    process_long: Callable[[Recording], R] | None = None,
+    long_seconds: Seconds = float("inf"),
 ) -> Iterator[tuple[Recording, R | Exception]]:
     """Process recordings in batches by length; one that cannot be read stops no other.
 
@@ -119,15 +153,23 @@ def run_in_batches(
         recordings: Taken `NUM_AHEAD` at a time, so that a generator of many is fine.
         process: Turns the waveforms of a batch into as many results.
         batch_seconds: Most seconds of a batch, padding included.
+        process_long: Turns a recording above `long_seconds` into its result, reading it by itself; None: all
+            go through `process`.
+        long_seconds: From which length on recordings are long.
 
     Yields:
         Each recording with its result, or with what reading it raised, as they finish.
     """
     remaining = iter(recordings)
     while ahead := list(islice(remaining, NUM_AHEAD)):
-        for batch in batches_by_length([recording.duration for recording in ahead], batch_seconds):
+        is_long = [process_long is not None and r.duration > long_seconds for r in ahead]
+        if process_long is not None:
+            for recording in sorted(compress(ahead, is_long), key=lambda recording: -recording.duration):
+                yield recording, _attempt(process_long, recording)
+        short = [recording for recording, long in zip(ahead, is_long, strict=True) if not long]
+        for batch in batches_by_length([recording.duration for recording in short], batch_seconds):
             readable, waveforms = [], []
-            for recording in (ahead[index] for index in batch):
+            for recording in (short[index] for index in batch):
                 try:
                     waveforms.append(recording.load())
                     readable.append(recording)
@@ -135,3 +177,11 @@ def run_in_batches(
                     yield recording, error
             if waveforms:
                 yield from zip(readable, process(waveforms), strict=True)
+
+
+def _attempt(process: Callable[[Recording], R], recording: Recording) -> R | Exception:
+    """The result, or what reading the recording raised."""
+    try:
+        return process(recording)
+    except FAILURES as error:
+        return error

@@ -3,7 +3,7 @@
 Shapes in this file: B batch, S samples, T frames, N vocabulary.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby, islice
 from pathlib import Path
@@ -13,24 +13,30 @@ import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel
 
-from unispeech.audio import Waveform, check_waveform, load_audio, normalise_waveform
+from unispeech.audio import Waveform, check_waveform, read_blocks
 from unispeech.checkpoints.hub import is_on_hub
 from unispeech.checkpoints.huggingface import load_model
-from unispeech.decoding.greedy import TokenSpan, greedy
+from unispeech.decoding.decoder import Decoder, GreedyDecoder, LogProbs, decode_blocks
+from unispeech.decoding.greedy import TokenSpan
 from unispeech.engines.torch_engine import Precision, TorchEngine, find_device
 from unispeech.errors import CheckpointError
-from unispeech.frames import SAMPLE_RATE, Seconds, frame_to_seconds, num_frames
+from unispeech.frames import SAMPLE_RATE, Seconds, frame_to_seconds, hop
 from unispeech.models.adapters import check_vocabulary
-from unispeech.pipelines.recordings import FAILURES, NUM_AHEAD, Recording, open_recording, run_in_batches
+from unispeech.pipelines.emissions import Emitter
+from unispeech.pipelines.recordings import (
+    FAILURES,
+    NUM_AHEAD,
+    Recording,
+    open_recording,
+    run_in_batches,
+    split_waveform,
+)
 from unispeech.results import Phone, Transcript, Word
 from unispeech.text import Vocabulary
 from unispeech.tokenizer_files import read_do_normalize
 
-SILENCE_PEAK = 2.0 / 32768
-"""A recording that strays no further than this from its mean is silence: two steps of 16-bit audio, -84 dB.
-
-Normalisation would blow the rounding noise of such a recording up to the level of speech.
-"""
+OnProgress = Callable[[Seconds], None]
+"""Is told the seconds of audio that are done since it was last told."""
 
 
 class Transcriber:
@@ -41,8 +47,10 @@ class Transcriber:
     network is free to name a symbol on a single frame of it, so **these times are places, not durations**:
     expect `start` to lie inside the phone and `end` one or two frames later.
 
-    A whole recording goes through the network at once, which takes memory by the square of its length.
-    Recordings too short for one frame (under 400 samples, 25 ms) and digital silence give no phones.
+    Recordings of up to `window_seconds` go through the network whole, longer ones in windows that are cut
+    where it is quietest, overlap, and are joined by their log-probabilities: memory does not grow with the
+    length. Files are read in blocks, long ones twice, since scaling and group norm take the statistics of the
+    whole. Recordings too short for one frame (under 400 samples, 25 ms) and digital silence give no phones.
 
     Args:
         model: A model directory, a Hub id, or a CTC model with its weights.
@@ -56,6 +64,11 @@ class Transcriber:
             float32 a recording gets the same phones in any batch.
         batch_seconds: Most seconds of audio that run at once, padding included; a longer recording runs
             alone.
+        window_seconds: Most seconds that the network hears at once of one recording, at least 1.
+        overlap_seconds: Seconds at either side of a window that are heard but not kept, in
+            [0, window_seconds / 4].
+        decoder: Turns log-probabilities into spans; None decodes greedily. Longer recordings than five
+            minutes are decoded in sections, see `decoding.decoder.decode_blocks`.
 
     Raises:
         CheckpointError: If the directory lacks weights or vocabulary, or the vocabulary does not fit.
@@ -71,6 +84,9 @@ class Transcriber:
         device: str | torch.device = "auto",
         precision: Precision = "auto",
         batch_seconds: Seconds = 60.0,
+        window_seconds: Seconds = 30.0,
+        overlap_seconds: Seconds = 2.0,
+        decoder: Decoder | None = None,
     ) -> None:
         if not batch_seconds > 0:
             raise ValueError(f"`batch_seconds` must be positive, but is {batch_seconds}.")
@@ -89,14 +105,30 @@ class Transcriber:
         self.vocabulary = vocabulary
         self.do_normalize = do_normalize is not False
         self.batch_seconds = batch_seconds
+        self.window_seconds = window_seconds
         self.engine = TorchEngine(model, device=device, precision=precision)
+        self.decoder = GreedyDecoder(vocabulary.blank) if decoder is None else decoder
+        self.emitter = Emitter(
+            self.engine,
+            do_normalize=self.do_normalize,
+            window_seconds=window_seconds,
+            overlap_seconds=overlap_seconds,
+            batch_seconds=batch_seconds,
+        )
 
-    def transcribe(self, audio: str | Path | npt.ArrayLike, sample_rate: int | None = None) -> Transcript:
-        """Transcribe one recording.
+    def transcribe(
+        self,
+        audio: str | Path | npt.ArrayLike,
+        sample_rate: int | None = None,
+        *,
+        on_progress: OnProgress | None = None,
+    ) -> Transcript:
+        """Transcribe one recording of any length.
 
         Args:
             audio: Path of an audio file of any kind, or (S,) float samples.
             sample_rate: Rate of the samples in Hz, 16000; None for a file, which states its own.
+            on_progress: Called with seconds of audio as they are done; None for nobody.
 
         Returns:
             The transcript; its `audio` is the path, or empty for samples.
@@ -108,23 +140,32 @@ class Transcriber:
             ValueError: If the samples have another rate or shape, are not finite, or `sample_rate` is missing
                 for samples or given for a file.
         """
-        if isinstance(audio, str | Path):
-            if sample_rate is not None:
-                raise ValueError(
-                    f"`sample_rate` must be None for a file, which states its own, but is {sample_rate}."
-                )
-            [transcript] = self.transcribe_batch([load_audio(audio)])
-            return replace(transcript, audio=str(audio))
-        if sample_rate is None:
-            raise ValueError(
-                "`sample_rate` must be the rate of the samples in Hz, but is None; pass it along, "
-                "or pass the path of a file."
-            )
-        [transcript] = self.transcribe_batch([check_waveform(audio, sample_rate=sample_rate, name="audio")])
-        return transcript
+        transcript = self._decode(*self._emit(_open_blocks(audio, sample_rate)), on_progress)
+        return replace(transcript, audio=str(audio)) if isinstance(audio, str | Path) else transcript
+
+    def log_probs(
+        self, audio: str | Path | npt.ArrayLike, sample_rate: int | None = None
+    ) -> Iterator[LogProbs]:
+        """Give the log-probabilities of a recording of any length, for who decodes or aligns by himself.
+
+        Args:
+            audio: As for `transcribe`.
+            sample_rate: As for `transcribe`.
+
+        Yields:
+            (T_i, N) natural log-probabilities that follow one another and cover each frame once; nothing for
+            silence.
+
+        Raises:
+            ManifestError: As `transcribe`.
+            OSError: As `transcribe`.
+            TypeError: As `transcribe`.
+            ValueError: As `transcribe`.
+        """
+        yield from self._emit(_open_blocks(audio, sample_rate))[1]
 
     def transcribe_many(
-        self, paths: Iterable[str | Path]
+        self, paths: Iterable[str | Path], *, on_progress: OnProgress | None = None
     ) -> Iterator[tuple[str | Path, Transcript | Exception]]:
         """Transcribe many recordings in batches by length.
 
@@ -133,6 +174,7 @@ class Transcriber:
 
         Args:
             paths: Audio files; taken as they are needed, so that a generator of many is fine.
+            on_progress: Called with seconds of audio as they are done; None for nobody.
 
         Yields:
             Each path as it was given, with its transcript or with the error that reading it raised.
@@ -145,20 +187,34 @@ class Transcriber:
                     recordings.append(open_recording(path))
                 except FAILURES as error:
                     yield path, error
-            yield from self.transcribe_recordings(recordings)
+            yield from self.transcribe_recordings(recordings, on_progress=on_progress)
 
     def transcribe_recordings(
-        self, recordings: Iterable[Recording]
+        self, recordings: Iterable[Recording], *, on_progress: OnProgress | None = None
     ) -> Iterator[tuple[str | Path, Transcript | Exception]]:
         """Transcribe recordings from anywhere, such as cuts of a corpus; as `transcribe_many` in all else.
 
         Args:
             recordings: What to read.
+            on_progress: Called with seconds of audio as they are done; None for nobody.
 
         Yields:
             The source of each recording, with its transcript or with the error that reading it raised.
         """
-        outcomes = run_in_batches(recordings, self.transcribe_batch, batch_seconds=self.batch_seconds)
+
+        def run_batch(waveforms: list[Waveform]) -> list[Transcript]:
+            transcripts = self.transcribe_batch(waveforms)
+            if on_progress is not None:
+                on_progress(sum(transcript.duration for transcript in transcripts))
+            return transcripts
+
+        outcomes = run_in_batches(
+            recordings,
+            run_batch,
+            batch_seconds=self.batch_seconds,
+            process_long=lambda recording: self._decode(*self._emit(recording.open_blocks), on_progress),
+            long_seconds=self.window_seconds,
+        )
         for recording, outcome in outcomes:
             if isinstance(outcome, Transcript):
                 outcome = replace(outcome, audio=str(recording.source))
@@ -168,38 +224,55 @@ class Transcriber:
         """Transcribe waveforms in one forward pass.
 
         Args:
-            waveforms: (S_i,) float32 samples at 16 kHz of each recording.
+            waveforms: (S_i,) float32 samples at 16 kHz of each recording, short enough for one pass together.
 
         Returns:
             A transcript for each, in the order given, its `audio` empty.
         """
-        spoken = [index for index, waveform in enumerate(waveforms) if self._is_spoken(waveform)]
-        spans: list[list[TokenSpan]] = [[] for _ in waveforms]
-        if spoken:
-            inputs = [
-                normalise_waveform(waveforms[index]) if self.do_normalize else waveforms[index]
-                for index in spoken
-            ]
-            log_probs = self.engine.logits(inputs).log_softmax(dim=-1).numpy()  # (B, T, N)
-            for row, index in enumerate(spoken):
-                frames = num_frames(len(waveforms[index]), *self._geometry)
-                spans[index] = greedy(log_probs[row, :frames], self.vocabulary.blank)
         return [
-            self._transcript(found, len(waveform) / SAMPLE_RATE)
-            for found, waveform in zip(spans, waveforms, strict=True)
+            self._transcript(self.decoder.decode(log_probs), len(waveform) / SAMPLE_RATE)
+            for log_probs, waveform in zip(self.emitter.emit(waveforms), waveforms, strict=True)
         ]
+
+    def _emit(self, open_blocks: Callable[[], Iterable[Waveform]]) -> tuple[Seconds, Iterator[LogProbs]]:
+        """The length of a recording and its log-probabilities, block by block if it is long."""
+        start: list[Waveform] = []
+        num_samples = 0
+        for block in open_blocks():
+            start.append(block)
+            num_samples += len(block)
+            if num_samples > self.emitter.max_samples:
+                break
+        else:
+            return num_samples / SAMPLE_RATE, iter(self.emitter.emit([np.concatenate(start)]))
+        del start
+        survey = self.emitter.survey(open_blocks())
+        return survey.num_samples / SAMPLE_RATE, self.emitter.emit_windows(open_blocks(), survey)
+
+    def _decode(
+        self, duration: Seconds, blocks: Iterable[LogProbs], on_progress: OnProgress | None
+    ) -> Transcript:
+        """Decode log-probabilities as they come, telling how far they are."""
+
+        def watched() -> Iterator[LogProbs]:
+            done = 0.0
+            for block in blocks:
+                yield block
+                seconds = min(len(block) * hop(self._geometry[1]) / SAMPLE_RATE, duration - done)
+                done += seconds
+                if on_progress is not None:
+                    on_progress(seconds)
+            # The last frame ends before the recording does, and silence has no frames.
+            if on_progress is not None and duration > done:
+                on_progress(duration - done)
+
+        return self._transcript(list(decode_blocks(watched(), self.decoder, self.vocabulary.blank)), duration)
 
     @property
     def _geometry(self) -> tuple[Sequence[int], Sequence[int]]:
         """Kernels and strides of the model's convolutions."""
         config = self.engine.model.config
         return config.conv_kernel, config.conv_stride
-
-    def _is_spoken(self, waveform: Waveform) -> bool:
-        """Whether there is a frame to look at and a sound in it."""
-        if num_frames(len(waveform), *self._geometry) == 0:
-            return False
-        return float(np.abs(waveform - waveform.mean()).max()) > SILENCE_PEAK
 
     def _transcript(self, spans: Sequence[TokenSpan], duration: Seconds) -> Transcript:
         """Name the spans of a recording and give them seconds; special tokens are never shown."""
@@ -229,6 +302,25 @@ class Transcriber:
             end=frame_to_seconds(span.end_frame - 0.5, *self._geometry),
             score=span.score,
         )
+
+
+def _open_blocks(
+    audio: str | Path | npt.ArrayLike, sample_rate: int | None
+) -> Callable[[], Iterable[Waveform]]:
+    """What reads a recording from its start, as often as it is called."""
+    if isinstance(audio, str | Path):
+        if sample_rate is not None:
+            raise ValueError(
+                f"`sample_rate` must be None for a file, which states its own, but is {sample_rate}."
+            )
+        return lambda: read_blocks(audio)
+    if sample_rate is None:
+        raise ValueError(
+            "`sample_rate` must be the rate of the samples in Hz, but is None; pass it along, "
+            "or pass the path of a file."
+        )
+    samples = check_waveform(audio, sample_rate=sample_rate, name="audio")
+    return lambda: split_waveform(samples)
 
 
 def model_files(source: str | Path) -> Path:
