@@ -42,6 +42,10 @@ def pretraining(
         "replace_prob": replace_prob,
         "negatives_from": "all" if labelled else "masked",
     }
+    if labelled:
+        objective["frame_updates"] = round(
+            settings.pretraining.frame_updates * updates / settings.pretraining.updates
+        )
     # The Gumbel temperature ends where it is meant to, however short the run.
     objective["temperature_decay"] = round(
         settings.objective.temperature_decay ** (settings.pretraining.updates / updates), 8
@@ -126,8 +130,9 @@ def finetuning(
         vocabulary=f"@{labelled}/vocabulary",
         seed=seed,
     )
-    if has_times and tuning.frame_updates:
-        recipe["objective"] |= {"frame_updates": tuning.frame_updates, "frame_labels": "alignment"}
+    if not has_times:
+        recipe["objective"].pop("frame_updates")
+        recipe["schedule"]["num_updates"] = tuning.human_updates or tuning.updates
     if init is not None:
         recipe["optim"] |= {
             "freeze_encoder_updates": tuning.freeze_encoder_updates,
@@ -157,7 +162,7 @@ def _recognition(
             "batch_seconds": training.batch_seconds,
         },
         "masking": _given(settings.finetuning_masking),
-        "objective": {"task": "ctc", "normaliser": "labels"},
+        "objective": {"task": "ctc", "normaliser": "labels", "frame_updates": training.frame_updates},
         **_training(training, training.updates, seed),
     }
 

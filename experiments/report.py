@@ -96,11 +96,6 @@ def _head(size: str, settings: Settings, steps: Sequence[Step], results: Results
     scores = [step for step in steps if step.kind == "score"]
     done = [step for step in scores if (results.of(step) or {}).get("result")]
     config = settings.model.config or {}
-    times = (
-        f"; on synthetic targets the first {tuning.frame_updates} learn frame by frame, from the known times"
-        if tuning.frame_updates
-        else ""
-    )
     command = f"`python -m experiments report --size {size}`"
     missing = f"`python -m experiments plan --size {size}` lists what is missing"
     about = [
@@ -113,7 +108,8 @@ def _head(size: str, settings: Settings, steps: Sequence[Step], results: Results
         f"{corpora.target_hours:g} h of unlabelled speech if synthetic, all there is if human, and",
         f"{corpora.labelled_minutes:g} minutes with phones. Every pre-training has {training.updates:,}",
         f"updates of {training.batch_seconds:g} s, whatever the system; then all get the same fine-tuning,",
-        f"{tuning.updates:,} updates of {tuning.batch_seconds:g} s of the labelled minutes{times}.",
+        f"{tuning.updates:,} updates of {tuning.batch_seconds:g} s of the labelled minutes"
+        f" ({tuning.human_updates or tuning.updates:,} on human speech).",
         "The model after the last update is scored; nothing is chosen by validation.",
         "",
         f"Phone error rate (PER) in % on {corpora.test_minutes:g} minutes of phrases that are heard in no",
@@ -121,6 +117,15 @@ def _head(size: str, settings: Settings, steps: Sequence[Step], results: Results
         "one or two speakers each, so there only the phrases are new. Mean over the seeds that were run, and",
         "the 95 % bootstrap interval over utterances.",
     ]
+    if training.frame_updates or tuning.frame_updates:
+        about += [
+            "",
+            "CTC from random weights says nothing but blanks for hundreds of updates at this size. So",
+            "where CTC learns from synthetic speech, in all systems alike, it has a start: the phone of",
+            "every frame by cross-entropy, from the times that the synthesiser gives, in the first",
+            f"{training.frame_updates:,} updates of a pre-training and {tuning.frame_updates:,} of a"
+            " fine-tuning. Human speech has no phone times, so its fine-tuning is CTC alone.",
+        ]
     share = f"{settings.design.stage1_share:.0%}".replace("%", " %")
     rows = [
         ["system", "pre-training"],

@@ -77,6 +77,9 @@ class TrainingSettings(Section):
     """Decoupled weight decay."""
     max_grad_norm: PositiveFloat = 1.0
     """Longer gradients are shortened to this norm."""
+    frame_updates: NonNegativeInt = 0
+    """Updates at the start that learn phones frame by frame instead of by CTC, in all systems alike, where
+    phone times are known: everywhere but in human speech."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +88,8 @@ class FinetuningSettings(TrainingSettings):
 
     name: ClassVar[str] = "finetuning"
 
-    frame_updates: NonNegativeInt = 0
-    """Updates at the start that learn frame by frame where phone times are known: synthetic targets only."""
+    human_updates: PositiveInt | None = None
+    """Updates on human speech, which CTC has to learn from the start; None: as many as on synthetic."""
     freeze_encoder_updates: NonNegativeInt = 0
     """Updates at the start in which only the head learns; 0 for the system without pre-training."""
     freeze_convolutions: bool = False

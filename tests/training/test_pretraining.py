@@ -176,6 +176,40 @@ def test_batches_without_labels_learn_by_contrast_alone():
     assert losses.counts[CODES].sum() == 2 * losses.num_targets  # one code in each of two books
 
 
+def test_the_start_learns_frames_instead_of_ctc():
+    objective = PretrainObjectiveSettings(num_negatives=3, frame_updates=2, replace_prob=0.0)
+    batch = rig.collate(rig.utterances(3, every_third_unlabelled=True))
+    model = rig.tiny_pretrainer(ctc_weight=1.0, replace_prob=0.0)
+    stage = rig.make_stage(model, rig.SeededStage, objective=objective)
+    T = int(model._get_feat_extract_output_lengths(batch["input_values"].shape[1]))
+    frame_labels = torch.full((3, T), IGNORED_LABEL)
+    frame_labels[1, :4] = torch.tensor([1, 1, 0, 2])
+
+    def gradient(update, batch):
+        model.zero_grad()
+        losses = run_batch(model, stage, batch, update)
+        losses.loss_sum.backward()
+        return losses, model.ctc_proj.bias.grad.clone()
+
+    frames, by_frames = gradient(1, batch | {"frame_labels": frame_labels})
+    model.train()
+    logits = model(
+        **{k: batch[k] for k in ("input_values", "attention_mask")},
+        **stage.draws(batch, Step(update=1, shared=torch.Generator())),
+    ).ctc_logits
+    own = torch.nn.functional.cross_entropy(logits[1, :4], frame_labels[1, :4], reduction="sum")
+    assert frames.logs["loss/frame"] == (pytest.approx(own.item(), rel=1e-5), 4)
+    share = int((batch["labels"] != IGNORED_LABEL).sum()) / 4
+    wanted = torch.autograd.grad(share * own, model.ctc_proj.bias)[0]
+    assert torch.allclose(by_frames, wanted, atol=1e-6)
+    assert "loss/ctc" in frames.logs
+    # Behind the start, and where no phone times are known, it is CTC.
+    later, by_ctc = gradient(2, batch | {"frame_labels": frame_labels})
+    assert "loss/frame" not in later.logs
+    assert not torch.allclose(by_ctc, by_frames, atol=1e-3)
+    assert "loss/frame" not in gradient(1, batch)[0].logs
+
+
 def test_blanks_are_counted_in_labelled_rows_only():
     model = rig.tiny_pretrainer()
     stage = make_stage(model)

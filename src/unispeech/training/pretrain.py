@@ -17,7 +17,7 @@ from unispeech.training.recipe import PretrainRecipe, load_pretrain_recipe
 from unispeech.training.run import Run
 from unispeech.training.session import Learner, Report, Session, open_session
 from unispeech.training.starting_model import make_pretrainer
-from unispeech.training.targets import build_vocabulary
+from unispeech.training.targets import build_vocabulary, check_times
 
 
 def run_pretraining(
@@ -129,6 +129,8 @@ def _resumed_learner(run: Run[PretrainRecipe]) -> Learner:
 
 def _train_loader(session: Session[PretrainRecipe], learner: Learner) -> BatchLoader:
     recipe, data = session.recipe, session.recipe.data
+    if recipe.objective.frame_updates and data.labelled:
+        check_times(data.labelled)
     return make_mixed_loader(
         streams(recipe),
         batch_seconds=data.batch_seconds,

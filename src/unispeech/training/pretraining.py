@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unispeech.data.collation import Batch
@@ -144,11 +145,19 @@ class PretrainingStage:
             **self.draws(batch, step),
         )
         num_frames = self.model.frame_lengths(batch["num_samples"], batch["input_values"].shape[1])
-        ctc_logs = _ctc_logs(output, labels, num_frames, self.model.config.pad_token_id or 0)
+        logs = _contrastive_logs(output, num_frames)
+        logs |= _ctc_logs(output, labels, num_frames, self.model.config.pad_token_id or 0)
+        loss = output.loss
+        if step.update < self.objective.frame_updates and "frame_labels" in batch:
+            frames = _frame_losses(output, batch["frame_labels"])
+            logs |= frames.logs
+            # As heavy as CTC of these transcripts would be, so that both starts and both parts mix alike.
+            share = (batch["labels"] != IGNORED_LABEL).sum() / frames.num_targets.clamp(min=1)
+            loss = loss + self.model.config.ctc_weight * (share * frames.loss_sum - output.ctc_loss)
         return Losses(
-            loss_sum=output.loss,
+            loss_sum=loss,
             num_targets=output.num_targets,
-            logs=_contrastive_logs(output, num_frames) | ctc_logs,
+            logs=logs,
             counts={CODES: output.code_counts},
         )
 
@@ -247,6 +256,19 @@ class PretrainingStage:
                 "mask longer spans (`masking.time_length`) or take more negatives."
             )
         return None
+
+
+def _frame_losses(output: UniSpeechForPreTrainingOutput, targets: Tensor) -> Losses:
+    """Cross-entropy of every frame of the (partly replaced) context whose phone is known."""
+    assert output.ctc_logits is not None
+    is_known = targets != IGNORED_LABEL
+    loss = F.cross_entropy(
+        output.ctc_logits.float().transpose(1, 2), targets, ignore_index=IGNORED_LABEL, reduction="sum"
+    )
+    is_right = (output.ctc_logits.detach().argmax(dim=-1) == targets) & is_known
+    num_known = is_known.sum()
+    logs: Logs = {"loss/frame": (loss.detach(), num_known), "frame_accuracy": (is_right.sum(), num_known)}
+    return Losses(loss_sum=loss, num_targets=num_known, logs=logs)
 
 
 def _contrastive_logs(output: UniSpeechForPreTrainingOutput, num_frames: Tensor) -> Logs:

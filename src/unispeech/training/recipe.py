@@ -125,6 +125,8 @@ class PretrainObjectiveSettings(Section):
     """Weight of CTC in labelled utterances; the contrastive part has the rest, in unlabelled ones all."""
     replace_prob: Chance = 0.5
     """Chance that CTC sees a frame's quantized latent instead of its context."""
+    frame_updates: NonNegativeInt = 0
+    """Updates at the start that learn the phone of every frame instead of CTC, from the times of phones."""
     diversity_weight: NonNegativeFloat = 0.1
     """Weight of the diversity loss beside the contrastive loss."""
     feature_penalty_weight: NonNegativeFloat = 0.0

@@ -85,7 +85,7 @@ def check_times(cuts: Sequence[str]) -> None:
     if not any((supervision.alignment or {}).get("phone") for supervision in supervisions(cuts)):
         raise ManifestError(
             f"{cuts[0]}: cuts must have phone times for `objective.frame_updates`, but have none; "
-            "set `objective.frame_labels` to uniform."
+            "set it to 0, or, in fine-tuning, `objective.frame_labels` to uniform."
         )
 
 
