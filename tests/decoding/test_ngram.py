@@ -263,12 +263,12 @@ def test_words_are_spelled_by_a_lexicon():
     expected += model.log_prob(("time",), SENTENCE_END)
     assert scorer.score([2, 3, 1, 3]) == pytest.approx(expected)
     assert scorer.score([3, 1, 3]) == pytest.approx(expected)
-    with pytest.raises(
-        ValueError, match=r"`lm` must have words that the vocabulary can spell.*give a lexicon"
-    ):
+    with pytest.raises(ValueError, match=r"`lm` must have words .* can spell.*give a lexicon"):
         fuse(model, WORDS)
 
 
 def test_a_model_of_words_needs_word_boundaries():
-    with pytest.raises(ValueError, match=r"`lm` must be of the model's symbols.*but has 'tea', 'time'; train"):
+    with pytest.raises(
+        ValueError, match=r"`lm` must be of the model's symbols.*but has 'tea', 'time'; train"
+    ):
         fuse(train_ngram([["tea", "time"]]), PHONES)
