@@ -41,8 +41,9 @@ def transcribe(
     as escapes), a tab and the text. json is an
     object with audio, duration, text, phones (each with phone, start, end, score) and, where the model
     writes word boundaries, words; for several recordings each line is such an object. Seconds count from
-    the start of the recording. CTC names a phone where it is surest, often in one frame of 20 ms: start
-    and end say where a phone is, not how long it lasts.
+    the start of the recording. srt and vtt are subtitles, ctm and tsv tables with a word or a phone a line,
+    TextGrid is for Praat, eaf for ELAN; docs/formats.md tells what is in each. CTC names a phone where it is
+    surest, often in one frame of 20 ms: start and end say where a phone is, not how long it lasts.
 
     A recording that cannot be read is reported, the rest is done, and the exit status is 1. Recordings
     above --window-seconds go through the network in windows that are cut where it is quietest.
@@ -141,7 +142,7 @@ def _destination(
 ) -> "Destination | None":
     """Where results go; None for standard output."""
     from unispeech.cli.destinations import FolderDestination, LinesDestination
-    from unispeech.formats import FORMATS, ending
+    from unispeech.formats import FORMATS, STREAMED, ending
     from unispeech.pipelines.listing import STDIN
 
     if process.num_ranks > 1 and (output is None or any(listed.path == STDIN for listed in recordings)):
@@ -152,9 +153,9 @@ def _destination(
     if output is None:
         if resume:
             raise ValueError("`--output` must be given with `--resume`; standard output keeps nothing.")
-        if len(recordings) > 1 and format not in {None, "txt", "json"}:
+        if len(recordings) > 1 and format not in {None, *STREAMED}:
             raise ValueError(
-                f"`--format` must be txt or json where {len(recordings)} recordings go to standard output, "
+                f"`--format` must be {', '.join(STREAMED)} where {len(recordings)} recordings go to standard output, "
                 f"but is {format}; give --output."
             )
         return None
@@ -185,7 +186,11 @@ def _show(transcript: "Transcript", format: Format | None, path: str | None) -> 
     if path is None:
         print(FORMATS[format or "txt"](transcript))
     else:
-        print(to_jsonl(transcript) if format == "json" else f"{path}\t{transcript.text}", flush=True)
+        line = f"{path}\t{transcript.text}"
+        if format in {"json", "ctm"}:
+            line = to_jsonl(transcript) if format == "json" else FORMATS[format](transcript)
+        if line:
+            print(line, flush=True)
 
 
 def _outcomes(
