@@ -155,8 +155,8 @@ def _destination(
             raise ValueError("`--output` must be given with `--resume`; standard output keeps nothing.")
         if len(recordings) > 1 and format not in {None, *STREAMED}:
             raise ValueError(
-                f"`--format` must be {', '.join(STREAMED)} where {len(recordings)} recordings go to standard output, "
-                f"but is {format}; give --output."
+                f"`--format` must be {', '.join(STREAMED)} where {len(recordings)} recordings go to standard "
+                f"output, but is {format}; give --output."
             )
         return None
     if output.suffix == ".jsonl" and not output.is_dir():
