@@ -9,8 +9,11 @@ are used as text to be spoken; reading them needs the package msgpack). Needs th
 
 Everything under the output folder can be made again; what is already there is kept. The last step writes
 
-* train-syn, dev-syn: synthetic speech with phone times;
+* train-syn, dev-syn: synthetic speech with phone times; train-syn-part: 9/20 of train-syn;
 * train-real: each recording as often as `COPIES` says, each time to be augmented anew;
+* train-mixed: real speech (`MIXED_COPIES`) and half of train-syn-part in one random order. Order matters:
+  batches are drawn from a window of 20,000 utterances that moves along the sets, so that of train-syn and
+  train-real, named one after the other, the first thousands of batches hold hardly any real speech;
 * dev-NAME: held-out recordings of each data set; dev-joint: a few of each, to validate on during training;
 * vocab: the phones that multilingual-phones.tsv maps all sources to.
 """
@@ -47,6 +50,9 @@ COPIES = {
     "asterisk-ru": 3, "gcompris-de": 3, "gcompris-es": 3, "gcompris-fr": 3, "kerstin": 2, "audio-cmn": 2,
 }  # fmt: skip
 """How often an epoch holds each recording."""
+
+MIXED_COPIES = {"speechocean": 2, "fsdd": 2, "wakeword": 2}
+"""How often train-mixed holds each recording; 1 of the data sets not named here."""
 
 MOST = {"wakeword": 360, "arabic": 1300}
 """Recordings taken at most: few words, said many hundred times."""
@@ -213,15 +219,25 @@ def write_data(output: Path) -> None:
         dev += cuts[:12]
     write_cuts(output / "train-syn", synthetic["train"])
     write_cuts(output / "dev-syn", dev)
+    part = list(synthetic["train"])
+    random.Random(6).shuffle(part)
+    part = part[: len(part) * 9 // 20]
+    write_cuts(output / "train-syn-part", part)
     joint = rng.sample(dev, 60)
-    real = []
+    real, mixed = [], []
     for folder in sorted((output / "real").glob("*-train")):
         name = folder.name.removesuffix("-train")
         cuts = [cut for cut in read_cuts(folder, table) if cut["duration"] <= LONGEST]
         if name in MOST:
             rng.shuffle(cuts)
-        real += [copy for cut in cuts[: MOST.get(name)] for copy in copies(cut, COPIES[name])]
+        for cut in cuts[: MOST.get(name)]:
+            repeated = list(copies(cut, COPIES[name]))
+            real += repeated
+            mixed += repeated[: MIXED_COPIES.get(name, 1)]
     write_cuts(output / "train-real", real)
+    mixed += part[: len(part) // 2]
+    random.Random(8).shuffle(mixed)
+    write_cuts(output / "train-mixed", mixed)
     for folder in sorted((output / "real").glob("*-dev")):
         name = folder.name.removesuffix("-dev")
         cuts = list(read_cuts(folder, table))
