@@ -20,6 +20,7 @@ VERBS = {
     "plot": "Draw the curves of training runs.",
     "prepare": "Make training data of a corpus and list what cannot be trained on.",
     "synthesise": "Speak text files with espeak-ng, phone times kept.",
+    "lm": "Train n-gram models of phones or words, and measure them.",
     "convert": "Turn a fairseq UniSpeech checkpoint into a Hugging Face directory.",
 }
 """Verb -> one line of help. Each lives in `unispeech.cli.<verb>` as a function of the same name."""

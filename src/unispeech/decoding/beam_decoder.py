@@ -1,7 +1,7 @@
 """The beam search with all that it heeds, as a decoder of one recording after the other."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -24,7 +24,7 @@ class BeamDecoder:
     """Id of the CTC blank."""
     forbidden: frozenset[int] = frozenset()
     """Ids that are never written: the vocabulary's special ones; the blank may be among them."""
-    settings: BeamSettings = BeamSettings()
+    settings: BeamSettings = field(default_factory=BeamSettings)
     """How wide to search."""
     scorers: Sequence[Automaton] = ()
     """Language models, hotwords."""
