@@ -27,9 +27,9 @@ def lm(
     """Train an n-gram model on text, or measure how well one predicts a text.
 
     A line of text is a sentence; its tokens stand between spaces, be they phones or words. Of cuts
-    (.jsonl, .jsonl.gz), as prepare writes them, the phones are taken. train writes an ARPA file for transcribe --lm; score reads
-    one. Both write the perplexity per token, sentence ends counted and unknown tokens not: train that of its
-    text, which flatters, and of the held-out one.
+    (.jsonl, .jsonl.gz), as prepare writes them, the phones are taken. train writes an ARPA file for
+    transcribe --lm; score reads one. Both write the perplexity per token, sentence ends counted and unknown
+    tokens not: train that of its text, which flatters, and of the held-out one.
 
     Examples:
       unispeech lm train phones.txt -o lm.arpa --order 3
