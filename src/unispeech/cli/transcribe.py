@@ -27,7 +27,7 @@ def transcribe(
     model: Annotated[str, Parameter(name=["--model", "-m"])],
     format: Annotated[Format | None, Parameter(name=["--format", "-f"])] = None,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
-    list: str | None = None,
+    list: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     resume: Annotated[bool, Parameter(negative=())] = False,
     device: str = "auto",
     precision: Literal["auto", "float32", "bf16"] = "auto",

@@ -1,5 +1,6 @@
 """Many recordings -> batches of similar length, read when their turn comes."""
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -7,6 +8,8 @@ from dataclasses import dataclass
 from itertools import compress, islice
 from pathlib import Path
 from typing import BinaryIO, TypeVar
+
+import numpy as np
 
 from unispeech.audio import BLOCK_SECONDS, Waveform, audio_info, load_audio, read_blocks
 from unispeech.frames import SAMPLE_RATE, Seconds
@@ -78,27 +81,37 @@ def open_recording(path: str | Path) -> Recording:
 
 
 def read_stream(stream: BinaryIO, *, name: str = "-") -> Recording:
-    """Read a whole audio file from a stream, such as standard input.
+    """Take a whole audio file from a stream, such as standard input, by way of the disk.
 
     Args:
         stream: Bytes of an audio file of any kind.
         name: What to call the recording, in results and in messages.
 
     Returns:
-        The recording, its samples in memory.
+        The recording, its samples not yet read.
 
     Raises:
         ValueError: If the bytes are not audio.
     """
-    # Audio readers seek, pipes cannot; a file also gets the same checks as any other.
-    with tempfile.NamedTemporaryFile(suffix=".audio") as file:
-        file.write(stream.read())
-        file.flush()
+    # Audio readers seek, pipes cannot; a file also gets the same checks as any other. It lives as long as
+    # what reads it.
+    file = tempfile.NamedTemporaryFile(suffix=".audio")  # noqa: SIM115
+    shutil.copyfileobj(stream, file)
+    file.flush()
+
+    def blocks() -> Iterator[Waveform]:
         try:
-            waveform = load_audio(file.name)
+            yield from read_blocks(file.name)
         except ValueError as error:
             raise type(error)(str(error).replace(file.name, name)) from error
-    return Recording(source=name, duration=len(waveform) / SAMPLE_RATE, load=lambda: waveform)
+
+    try:
+        duration = audio_info(file.name).duration
+    except ValueError as error:
+        raise type(error)(str(error).replace(file.name, name)) from error
+    return Recording(
+        source=name, duration=duration, load=lambda: np.concatenate(list(blocks())), blocks=blocks
+    )
 
 
 def total_seconds(paths: Iterable[str | Path]) -> Seconds:

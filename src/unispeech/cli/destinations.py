@@ -1,0 +1,176 @@
+"""Where the results of many recordings go: a file each, or lines of one file; what is done can be told."""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from unispeech.cli.processes import Process
+    from unispeech.pipelines.listing import Listed
+    from unispeech.results import Transcript
+
+
+class Destination(Protocol):
+    """Takes results as they come."""
+
+    def is_done(self, listed: "Listed") -> bool:
+        """Whether an earlier run left the result of a recording here.
+
+        Args:
+            listed: The recording.
+        """
+        ...
+
+    def write(self, path: str, transcript: "Transcript") -> None:
+        """Write a result so that it is there if the next one fails.
+
+        Args:
+            path: Of the recording.
+            transcript: Its result.
+
+        Raises:
+            OSError: If it cannot be written; what stood there before stands.
+        """
+        ...
+
+
+class FolderDestination:
+    """A file per recording, written in one step.
+
+    Args:
+        folder: Made where it is missing.
+        recordings: All that will be written, in all processes.
+        ending: Of the files.
+        write_as: Writes a transcript in the format asked for.
+
+    Raises:
+        ValueError: If two recordings would go to one file.
+        NotADirectoryError: If `folder` is a file.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        recordings: Sequence["Listed"],
+        ending: str,
+        write_as: Callable[["Transcript"], str],
+    ) -> None:
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(f"{folder}: `--output` must be a folder, but is a file; name another.")
+        self._write_as = write_as
+        self._places: dict[str, Path] = {}
+        owners: dict[Path, str] = {}
+        for listed in recordings:
+            place = folder / f"{listed.name}.{ending}"
+            if place in owners:
+                raise ValueError(
+                    f"`audio` must differ in file names where `--output` is given, but {owners[place]} and "
+                    f"{listed.path} would both be {place}; transcribe them into folders of their own."
+                )
+            owners[place] = listed.path
+            self._places[listed.path] = place
+
+    def is_done(self, listed: "Listed") -> bool:
+        """Whether the file is there: it is written in one step, so it is whole.
+
+        Args:
+            listed: The recording.
+        """
+        return self._places[listed.path].exists()
+
+    def write(self, path: str, transcript: "Transcript") -> None:
+        """Write the file of a recording.
+
+        Args:
+            path: Of the recording.
+            transcript: Its result.
+
+        Raises:
+            OSError: If it cannot be written, with the path of the file.
+        """
+        from unispeech.formats.files import write_file
+
+        write_file(self._places[path], self._write_as(transcript) + "\n")
+
+
+class LinesDestination:
+    """One file of JSON lines, a recording each, in the order in which they finish.
+
+    Several processes write a file each, `talks-00000-of-00004.jsonl` for `talks.jsonl`. A line that cannot be
+    written whole is taken back, and one that an earlier run left torn is cut off.
+
+    Args:
+        path: Of the file, as asked for.
+        process: This process.
+        resume: Whether to add to what is there.
+
+    Raises:
+        FileExistsError: If there is such a file and `resume` is False.
+        OSError: If it cannot be opened.
+    """
+
+    def __init__(self, path: Path, process: "Process", *, resume: bool) -> None:
+        self._path = path
+        if process.num_ranks > 1:
+            number = f"-{process.rank:05}-of-{process.num_ranks:05}"
+            self._path = path.with_name(f"{path.stem}{number}{path.suffix}")
+        if self._path.exists() and not resume:
+            raise FileExistsError(
+                f"{self._path}: is there already; pass --resume to add what is missing, or remove it."
+            )
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        shard = re.compile(rf"{re.escape(path.stem)}(-\d{{5}}-of-\d{{5}})?{re.escape(path.suffix)}")
+        self._done = {
+            audio
+            for file in (path.parent.iterdir() if resume else ())
+            if shard.fullmatch(file.name)
+            for audio in _audio_of_lines(file.read_bytes())
+        }
+        # Without a buffer: each line is written when it is given.
+        self._file = self._path.open("ab", buffering=0)
+        content = self._path.read_bytes()
+        self._file.truncate(content.rfind(b"\n") + 1)
+
+    def is_done(self, listed: "Listed") -> bool:
+        """Whether a line of an earlier run, of any of its processes, is about a recording.
+
+        Args:
+            listed: The recording.
+        """
+        return listed.path in self._done
+
+    def write(self, path: str, transcript: "Transcript") -> None:
+        """Add the line of a recording.
+
+        Args:
+            path: Of the recording.
+            transcript: Its result.
+
+        Raises:
+            OSError: If it cannot be written, with the path of the file.
+        """
+        from unispeech.formats.json import to_jsonl
+
+        end = self._file.seek(0, 2)
+        line = memoryview((to_jsonl(transcript) + "\n").encode(errors="surrogateescape"))
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+        except OSError as error:
+            with suppress(OSError):
+                self._file.truncate(end)
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
+
+
+def _audio_of_lines(content: bytes) -> list[str]:
+    """The paths in whole lines; a line without one, and a last one without an end, count for nothing."""
+    paths = []
+    for line in content.splitlines(keepends=True):
+        with suppress(ValueError, TypeError, KeyError):
+            if line.endswith(b"\n"):
+                # A path is told by its bytes, whatever they mean.
+                paths.append(str(json.loads(line.decode(errors="surrogateescape"))["audio"]))
+    return paths
