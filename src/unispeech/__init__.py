@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         UniSpeechModel,
         UniSpeechPreTrainedModel,
     )
+    from unispeech.pipelines.aligner import Aligner
     from unispeech.pipelines.transcriber import Transcriber
     from unispeech.registration import register
 
@@ -33,11 +34,13 @@ _HOMES = {
     "UniSpeechForPreTraining": "unispeech.models",
     "UniSpeechForPreTrainingOutput": "unispeech.models",
     "UniSpeechBaseModelOutput": "unispeech.models",
+    "Aligner": "unispeech.pipelines.aligner",
     "Transcriber": "unispeech.pipelines.transcriber",
     "register": "unispeech.registration",
 }
 
 __all__ = [
+    "Aligner",
     "Transcriber",
     "UniSpeechBaseModelOutput",
     "UniSpeechConfig",

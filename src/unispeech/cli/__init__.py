@@ -14,9 +14,11 @@ from cyclopts import App, CycloptsError
 
 VERBS = {
     "transcribe": "Write the phones of recordings, with times.",
+    "align": "Find when the phones and words of a known text are said.",
     "pretrain": "Learn representations from labelled and unlabelled speech.",
     "finetune": "Train a recogniser or a classifier on labelled speech.",
     "evaluate": "Measure error rates on labelled speech.",
+    "draw": "Draw a recording: waveform, spectrogram, phones and their probabilities.",
     "plot": "Draw the curves of training runs.",
     "prepare": "Make training data of a corpus and list what cannot be trained on.",
     "synthesise": "Speak text files with espeak-ng, phone times kept.",
