@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,8 @@ State = Literal["done", "failed", "begun", "waiting"]
 Command = Callable[[Step, Path, dict[str, Any], Sources], list[str]]
 """Step, its directory, its resolved inputs, sources -> arguments of Python."""
 
+GRACE = 60.0
+"""Seconds in which a process that is told to stop must have saved."""
 INTERRUPTED = 130
 """Status of a process that saved and left."""
 
@@ -218,11 +220,16 @@ class _Crew:
     def stop(self) -> None:
         """Let running steps save and leave; those that are done in that moment are done."""
         for job in self.jobs:
-            if job.process.poll() is None:
-                os.killpg(job.process.pid, signal.SIGINT)
-                job.is_told = True
-        for job in self.jobs:
-            job.process.wait()
+            job.is_told = job.process.poll() is None
+        # Amid its imports a process may lose a signal; what was saved is safe from the last one.
+        for number, seconds in ((signal.SIGINT, GRACE), (signal.SIGINT, GRACE / 4), (signal.SIGKILL, None)):
+            for job in self.jobs:
+                if job.process.poll() is None:
+                    os.killpg(job.process.pid, number)
+            deadline = None if seconds is None else time.monotonic() + seconds
+            for job in self.jobs:
+                with suppress(subprocess.TimeoutExpired):
+                    job.process.wait(None if deadline is None else max(deadline - time.monotonic(), 0.0))
         self.collect()
 
     def _finish(self, job: _Job) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from experiments import runner
 from experiments.corpora import Sources
 from experiments.results import load_results, record
 from experiments.runner import Workshop, read_json, run_steps
@@ -108,6 +109,22 @@ def test_time_is_kept_and_what_was_stopped_goes_on(workshop: Workshop) -> None:
     assert calls(workshop, step) == 2
 
 
+def test_a_step_that_does_not_listen_is_ended(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "GRACE", 0.5)
+    deaf = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
+    started = time.monotonic()
+    run_steps(
+        [make("deaf")],
+        workshop,
+        num_jobs=1,
+        seconds=0.1,
+        command=lambda *_: ["-c", deaf],
+        tell=lambda line: None,
+    )
+    assert time.monotonic() - started < 20
+    assert workshop.state(make("deaf")) == "begun"
+
+
 RUNNER = """
 import signal, sys, pathlib
 sys.path.insert(0, {tests!r})
@@ -138,20 +155,20 @@ def wait_for(path: Path) -> None:
 
 def test_a_runner_told_to_end_stops_its_steps(workshop: Workshop) -> None:
     step = make("long", seconds=30.0)
-    runner = start_runner(workshop, 30.0)
+    process = start_runner(workshop, 30.0)
     wait_for(workshop.directory(step) / "calls")
-    runner.terminate()
-    assert runner.wait(30) != 0
+    process.terminate()
+    assert process.wait(30) != 0
     assert workshop.state(step) == "begun"
     assert run_steps([step], workshop, num_jobs=1, command=command, tell=lambda line: None)
 
 
 def test_a_killed_runner_is_followed_only_when_its_steps_have_ended(workshop: Workshop) -> None:
     step = make("long", seconds=5.0)
-    runner = start_runner(workshop, 5.0)
+    process = start_runner(workshop, 5.0)
     wait_for(workshop.directory(step) / "calls")
-    os.kill(runner.pid, signal.SIGKILL)
-    runner.wait()
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
     with pytest.raises(ValueError, match=r"work: must not be in use, but steps are being carried out there"):
         run_steps([step], workshop, num_jobs=1, command=command)
     for _ in range(300):
