@@ -6,6 +6,28 @@ from unispeech.frames import Seconds
 
 
 @dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A symbol that may have been said."""
+
+    phone: str
+    """The symbol as the vocabulary writes it."""
+    prob: float
+    """Its mean probability where it may have been said, in [0, 1]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """A transcript that may be the right one."""
+
+    text: str
+    """Phones separated by spaces; characters joined, words separated by spaces."""
+    log_prob: float
+    """Natural log of its probability, by the sound alone."""
+    score: float
+    """`log_prob` and what language models and hotwords add; readings are ranked by it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Phone:
     """One recognised symbol of the vocabulary: a phone, or a character for spelling models."""
 
@@ -17,6 +39,8 @@ class Phone:
     """Where it ends; at least `start`."""
     score: float
     """Mean probability of the symbol over its frames, in [0, 1]."""
+    alternatives: list[Candidate] | None = None
+    """What may have been said here, the most probable first, this symbol among them; None: not asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,3 +71,5 @@ class Transcript:
     """The symbols in the order of time; empty for silence or too short a recording."""
     words: list[Word] | None = None
     """The words, or None where the vocabulary has no word boundary."""
+    nbest: list[Reading] | None = None
+    """The most probable transcripts, the best first, this one; None where they were not asked for."""

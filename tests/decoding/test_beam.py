@@ -99,6 +99,8 @@ def test_alternatives_are_the_mean_probabilities_of_the_span():
     assert [(a.token, pytest.approx(a.prob)) for a in found] == [(1, 0.7), (2, 0.2)]
     [short] = alternatives(rows, [TokenSpan(1, 0, 2, 0.7)], 0, top=1)
     assert len(short) == 1
+    [own] = alternatives(rows, [TokenSpan(3, 0, 2, 0.0)], 0, top=2)
+    assert [a.token for a in own] == [1, 3]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator, ValidationError
 import odd_transcripts
 from unispeech.formats import FORMATS
 from unispeech.formats.json import from_json, schema, to_json, to_jsonl
-from unispeech.results import Phone, Transcript, Word
+from unispeech.results import Candidate, Phone, Reading, Transcript, Word
 
 TRANSCRIPT = Transcript(
     audio="dir/ä.wav",
@@ -28,7 +28,14 @@ validator = Draft202012Validator(schema())
 seconds = st.integers(0, 10**8).map(lambda n: n / 10**4)
 scores = st.integers(0, 10**4).map(lambda n: n / 10**4)
 names = st.text(st.characters(codec="utf-8"), max_size=5)
-phones = st.lists(st.builds(Phone, phone=names, start=seconds, end=seconds, score=scores), max_size=4)
+others = st.none() | st.lists(st.builds(Candidate, phone=names, prob=scores), max_size=3)
+phones = st.lists(
+    st.builds(Phone, phone=names, start=seconds, end=seconds, score=scores, alternatives=others), max_size=4
+)
+readings = st.lists(
+    st.builds(Reading, text=names, log_prob=seconds.map(lambda n: -n), score=seconds.map(lambda n: -n)),
+    max_size=3,
+)
 words = st.lists(st.builds(Word, word=names, start=seconds, end=seconds, score=scores), max_size=3)
 transcripts = st.builds(
     Transcript,
@@ -37,6 +44,7 @@ transcripts = st.builds(
     text=names,
     phones=phones,
     words=st.none() | words,
+    nbest=st.none() | readings,
 )
 
 
@@ -109,9 +117,12 @@ def test_what_is_written_fits_the_schema(transcript):
 
 def test_the_schema_is_one_and_names_every_field():
     Draft202012Validator.check_schema(schema())
-    document = json.loads(to_json(replace(TRANSCRIPT, words=[WORD])))
+    phone = replace(TRANSCRIPT.phones[0], alternatives=[Candidate(phone="a", prob=0.5)])
+    reading = Reading(text="a", log_prob=-1.5, score=-2.0)
+    document = json.loads(to_json(replace(TRANSCRIPT, phones=[phone], words=[WORD], nbest=[reading])))
     assert list(schema()["properties"]) == list(document)
-    for rows, row in (("phones", document["phones"][0]), ("words", document["words"][0])):
+    for rows in ("phones", "words", "nbest"):
+        row = document[rows][0]
         assert list(schema()["properties"][rows]["items"]["properties"]) == list(row)
 
 

@@ -31,19 +31,17 @@ def alternatives(
         spans: Spans of a transcript.
         blank: Id of the blank.
         top: Symbols to list at most for each span.
-        min_prob: What is less probable is left out.
+        min_prob: What is less probable is left out, in (0, 1].
 
     Returns:
-        For each span its symbols, the most probable first; the span's own is among them if it is so probable.
+        For each span its symbols, the most probable first; the span's own is always among them.
     """
     found = []
     for span in spans:
         mean = np.exp(log_probs[span.start_frame : span.end_frame].astype(np.float64)).mean(axis=0)
         mean[blank] = 0.0
-        best = np.argsort(-mean, kind="stable")[:top]
-        found.append([
-            Alternative(token=int(token), prob=min(float(mean[token]), 1.0))
-            for token in best
-            if mean[token] >= max(min_prob, np.finfo(np.float64).tiny)
-        ])
+        best = [int(token) for token in np.argsort(-mean, kind="stable")[:top] if mean[token] >= min_prob]
+        if span.token not in best:
+            best = [*best[: top - 1], span.token]
+        found.append([Alternative(token=token, prob=min(float(mean[token]), 1.0)) for token in best])
     return found

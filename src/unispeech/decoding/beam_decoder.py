@@ -82,3 +82,58 @@ class BeamDecoder:
         """
         found = alternatives(log_probs, spans, self.blank)
         return [[other for other in others if other.token not in self.forbidden] for others in found]
+
+
+class NbestDecoder:
+    """A `Decoder` of one recording that remembers, section by section, what else may have been said.
+
+    Args:
+        decoder: Does the work.
+    """
+
+    def __init__(self, decoder: BeamDecoder) -> None:
+        self.decoder = decoder
+        self.sections: list[list[Hypothesis]] = []
+        """The transcripts of each section, the best first."""
+        self.alternatives: list[list[Alternative]] = []
+        """Of every span that was given, in order, the probable symbols."""
+
+    def decode(self, log_probs: LogProbs) -> list[TokenSpan]:
+        """Decode one section.
+
+        Args:
+            log_probs: (T, N) natural log-probabilities without padding.
+
+        Returns:
+            Spans in the order of time.
+        """
+        found = self.decoder.nbest(log_probs)
+        spans = align(log_probs, found[0].tokens, self.decoder.blank) if found else []
+        self.sections.append(found)
+        self.alternatives += self.decoder.alternatives(log_probs, spans)
+        return spans
+
+
+def join_nbest(sections: Sequence[Sequence[Hypothesis]], nbest: int) -> list[Hypothesis]:
+    """Put the transcripts of sections together.
+
+    Args:
+        sections: The transcripts of each section, the best first; one without any is passed over.
+        nbest: Transcripts to give at most.
+
+    Returns:
+        The best combinations, the best first; their scores are those of the parts, added.
+    """
+    found = [Hypothesis(tokens=(), log_prob=0.0, score=0.0)]
+    for section in sections:
+        longer = [
+            Hypothesis(
+                tokens=start.tokens + end.tokens,
+                log_prob=start.log_prob + end.log_prob,
+                score=start.score + end.score,
+            )
+            for start in found
+            for end in section
+        ]
+        found = sorted(longer, key=lambda hypothesis: -hypothesis.score)[:nbest] or found
+    return found

@@ -2,8 +2,10 @@
 
 One object per recording: `version` (of this layout), `audio` (the path as given), `duration`, `text`,
 `phones` (a list of `phone`, `start`, `end`, `score`) and, where the vocabulary has word boundaries, `words`
-(a list of `word`, `start`, `end`, `score`). Seconds and scores are rounded to four decimals: a tenth of a
-millisecond. `transcript.schema.json` beside this file is the JSON schema of it.
+(a list of `word`, `start`, `end`, `score`). Where several transcripts were asked for, `nbest` lists them
+(`text`, `log_prob`, `score`), and each phone has `alternatives` (`phone`, `prob`). Seconds and scores are
+rounded to four decimals: a tenth of a millisecond. `transcript.schema.json` beside this file is the JSON
+schema of it.
 """
 
 import json
@@ -12,7 +14,7 @@ from dataclasses import asdict, fields
 from importlib.resources import files
 from typing import Any
 
-from unispeech.results import Phone, Transcript, Word
+from unispeech.results import Candidate, Phone, Reading, Transcript, Word
 
 VERSION = 1
 """Version of the layout. It rises when what a reader relies on changes; new fields alone leave it."""
@@ -70,7 +72,9 @@ def from_json(text: str) -> Transcript:
         words = document.pop("words", None)
         if version != VERSION:
             raise ValueError(f"`version` must be {VERSION}, but is {version!r}; update unispeech.")
-        document["phones"] = [Phone(**_known(Phone, phone)) for phone in document["phones"]]
+        nbest = document.pop("nbest", None)
+        document["nbest"] = None if nbest is None else [Reading(**_known(Reading, row)) for row in nbest]
+        document["phones"] = [_phone(phone) for phone in document["phones"]]
         document["words"] = None if words is None else [Word(**_known(Word, word)) for word in words]
         return Transcript(**_known(Transcript, document))
     except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
@@ -90,13 +94,27 @@ def schema() -> dict[str, Any]:
 
 def _document(transcript: Transcript) -> dict[str, Any]:
     document: dict[str, Any] = {"version": VERSION, **asdict(transcript)}
-    if transcript.words is None:
-        del document["words"]
+    for name in ("words", "nbest"):
+        if document[name] is None:
+            del document[name]
     document["duration"] = round(transcript.duration, NUM_DECIMALS)
     for rows in (document["phones"], document.get("words", [])):
         for row in rows:
             row.update({key: round(row[key], NUM_DECIMALS) for key in ("start", "end", "score")})
+    for row in document["phones"]:
+        if row["alternatives"] is None:
+            del row["alternatives"]
+        for other in row.get("alternatives", ()):
+            other["prob"] = round(other["prob"], NUM_DECIMALS)
+    for row in document.get("nbest", ()):
+        row.update({key: round(row[key], NUM_DECIMALS) for key in ("log_prob", "score")})
     return document
+
+
+def _phone(row: dict[str, Any]) -> Phone:
+    others = row.get("alternatives")
+    found = None if others is None else [Candidate(**_known(Candidate, other)) for other in others]
+    return Phone(**{**_known(Phone, row), "alternatives": found})
 
 
 def _known(kind: type, document: dict[str, Any]) -> dict[str, Any]:

@@ -16,8 +16,10 @@ from transformers import PreTrainedModel
 from unispeech.audio import Waveform, check_waveform, read_blocks
 from unispeech.checkpoints.hub import is_on_hub
 from unispeech.checkpoints.huggingface import load_model
+from unispeech.decoding.beam_decoder import BeamDecoder, NbestDecoder, join_nbest
 from unispeech.decoding.decoder import Decoder, GreedyDecoder, LogProbs, decode_blocks
 from unispeech.decoding.greedy import TokenSpan
+from unispeech.decoding.inventory import Restriction
 from unispeech.engines.torch_engine import Precision, TorchEngine, find_device
 from unispeech.errors import CheckpointError
 from unispeech.frames import SAMPLE_RATE, Seconds, frame_to_seconds, hop
@@ -31,7 +33,7 @@ from unispeech.pipelines.recordings import (
     run_in_batches,
     split_waveform,
 )
-from unispeech.results import Phone, Transcript, Word
+from unispeech.results import Candidate, Phone, Reading, Transcript, Word
 from unispeech.text import Vocabulary
 from unispeech.tokenizer_files import read_do_normalize
 
@@ -68,7 +70,10 @@ class Transcriber:
         overlap_seconds: Seconds at either side of a window that are heard but not kept, in
             [0, window_seconds / 4].
         decoder: Turns log-probabilities into spans; None decodes greedily. Longer recordings than five
-            minutes are decoded in sections, see `decoding.decoder.decode_blocks`.
+            minutes are decoded in sections, see `decoding.decoder.decode_blocks`. A `BeamDecoder` that is to
+            list several transcripts fills `nbest` and the phones' `alternatives`.
+        inventory: Lays another vocabulary upon the model's, as `decoding.inventory.restrict` makes it for the
+            model's own; `decoder` then gets log-probabilities of that one. None changes nothing.
 
     Raises:
         CheckpointError: If the directory lacks weights or vocabulary, or the vocabulary does not fit.
@@ -87,6 +92,7 @@ class Transcriber:
         window_seconds: Seconds = 30.0,
         overlap_seconds: Seconds = 2.0,
         decoder: Decoder | None = None,
+        inventory: Restriction | None = None,
     ) -> None:
         if not batch_seconds > 0:
             raise ValueError(f"`batch_seconds` must be positive, but is {batch_seconds}.")
@@ -102,7 +108,8 @@ class Transcriber:
             do_normalize = read_do_normalize(files) if do_normalize is None else do_normalize
             model, device = network, find_device(device)
         _check_head(model, vocabulary, name)
-        self.vocabulary = vocabulary
+        self.inventory = inventory
+        self.vocabulary = vocabulary = vocabulary if inventory is None else inventory.vocabulary
         self.do_normalize = do_normalize is not False
         self.batch_seconds = batch_seconds
         self.window_seconds = window_seconds
@@ -229,10 +236,15 @@ class Transcriber:
         Returns:
             A transcript for each, in the order given, its `audio` empty.
         """
+        emitted = self._restricted(self.emitter.emit(waveforms))
         return [
-            self._transcript(self.decoder.decode(log_probs), len(waveform) / SAMPLE_RATE)
-            for log_probs, waveform in zip(self.emitter.emit(waveforms), waveforms, strict=True)
+            self._decode(len(waveform) / SAMPLE_RATE, [log_probs], None)
+            for log_probs, waveform in zip(emitted, waveforms, strict=True)
         ]
+
+    def _restricted(self, blocks: Iterable[LogProbs]) -> Iterator[LogProbs]:
+        """The log-probabilities of the inventory's symbols, where there is one."""
+        return iter(blocks) if self.inventory is None else map(self.inventory.apply, blocks)
 
     def _emit(self, open_blocks: Callable[[], Iterable[Waveform]]) -> tuple[Seconds, Iterator[LogProbs]]:
         """The length of a recording and its log-probabilities, block by block if it is long."""
@@ -244,10 +256,11 @@ class Transcriber:
             if num_samples > self.emitter.max_samples:
                 break
         else:
-            return num_samples / SAMPLE_RATE, iter(self.emitter.emit([np.concatenate(start)]))
+            return num_samples / SAMPLE_RATE, self._restricted(self.emitter.emit([np.concatenate(start)]))
         del start
         survey = self.emitter.survey(open_blocks())
-        return survey.num_samples / SAMPLE_RATE, self.emitter.emit_windows(open_blocks(), survey)
+        windows = self.emitter.emit_windows(open_blocks(), survey)
+        return survey.num_samples / SAMPLE_RATE, self._restricted(windows)
 
     def _decode(
         self, duration: Seconds, blocks: Iterable[LogProbs], on_progress: OnProgress | None
@@ -266,7 +279,37 @@ class Transcriber:
             if on_progress is not None and duration > done:
                 on_progress(duration - done)
 
-        return self._transcript(list(decode_blocks(watched(), self.decoder, self.vocabulary.blank)), duration)
+        decoder = self.decoder
+        if isinstance(decoder, BeamDecoder) and decoder.settings.nbest > 1:
+            decoder = NbestDecoder(decoder)
+        spans = list(decode_blocks(watched(), decoder, self.vocabulary.blank))
+        transcript = self.name_spans(spans, duration)
+        return (
+            self._with_nbest(transcript, spans, decoder) if isinstance(decoder, NbestDecoder) else transcript
+        )
+
+    def _with_nbest(
+        self, transcript: Transcript, spans: Sequence[TokenSpan], decoder: NbestDecoder
+    ) -> Transcript:
+        """Add what else may have been said: other transcripts, and other symbols for each."""
+        boundary = self.vocabulary.word_boundary
+        others = [
+            [Candidate(phone=self.vocabulary.symbols[other.token], prob=other.prob) for other in found]
+            for span, found in zip(spans, decoder.alternatives, strict=True)
+            if span.token != boundary and span.token not in self.vocabulary.special
+        ]
+        phones = [
+            replace(phone, alternatives=found) for phone, found in zip(transcript.phones, others, strict=True)
+        ]
+        nbest = [
+            Reading(
+                text=self.vocabulary.join(self.vocabulary.decode(hypothesis.tokens)),
+                log_prob=hypothesis.log_prob,
+                score=hypothesis.score,
+            )
+            for hypothesis in join_nbest(decoder.sections, decoder.decoder.settings.nbest)
+        ]
+        return replace(transcript, phones=phones, nbest=nbest)
 
     @property
     def _geometry(self) -> tuple[Sequence[int], Sequence[int]]:
@@ -274,8 +317,16 @@ class Transcriber:
         config = self.engine.model.config
         return config.conv_kernel, config.conv_stride
 
-    def _transcript(self, spans: Sequence[TokenSpan], duration: Seconds) -> Transcript:
-        """Name the spans of a recording and give them seconds; special tokens are never shown."""
+    def name_spans(self, spans: Sequence[TokenSpan], duration: Seconds) -> Transcript:
+        """Name what was decoded and give it seconds; special tokens are never shown.
+
+        Args:
+            spans: Of one recording, in the order of time.
+            duration: Of the recording.
+
+        Returns:
+            The transcript, its `audio` empty.
+        """
         vocabulary = self.vocabulary
         spans = [span for span in spans if span.token not in vocabulary.special]
         symbols = [self._phone(span) for span in spans]
