@@ -20,6 +20,12 @@ def test_a_seam_is_the_surest_blank_of_the_last_third():
     assert find_seam(rows, blank=0) == 7
 
 
+def test_a_late_seam_is_the_last_blank():
+    assert find_seam(log_probs([0, 0, 2, 0, 3, 1]), blank=0, is_late=True) == 3
+    assert find_seam(log_probs([1, 1, 2, 2, 3, 3]), blank=0, is_late=True) == 4
+    assert find_seam(np.zeros((0, 4), np.float32), blank=0, is_late=True) == 0
+
+
 @pytest.mark.parametrize(
     ("path", "seam"), [([1, 1, 1, 2, 2, 2, 3, 3], 6), ([1, 2, 2, 2, 2, 2], 1), ([1, 1, 1], 0), ([1], 0)]
 )

@@ -52,7 +52,7 @@ class GreedyDecoder:
         return greedy(log_probs, self.blank)
 
 
-def find_seam(log_probs: LogProbs, blank: int) -> int:
+def find_seam(log_probs: LogProbs, blank: int, *, is_late: bool = False) -> int:
     """Find where a recording can be decoded in two parts.
 
     The best path collapses to the same tokens in two parts as in one where its token is blank or changes.
@@ -61,18 +61,21 @@ def find_seam(log_probs: LogProbs, blank: int) -> int:
     Args:
         log_probs: (T, N) log-probabilities.
         blank: Id of the CTC blank.
+        is_late: Whether the last blank is wanted instead, however sure.
 
     Returns:
-        First frame of the second part, in (0, T); 0 where the best path stays on one token.
+        First frame of the second part, in (0, T); 0 where the best path stays on one token, or T is 0.
     """
-    best = log_probs.argmax(axis=1)
+    best = log_probs.argmax(axis=1)  # (T,), T may be 0
     seams = np.flatnonzero((best[1:] == blank) | (best[1:] != best[:-1])) + 1
     if not len(seams):
         return 0
-    is_late = seams >= len(best) * 2 // 3
-    seams = seams[is_late] if is_late.any() else seams[-1:]
+    last_third = seams[seams >= len(best) * 2 // 3]
+    seams = last_third if len(last_third) and not is_late else seams
     blanks = seams[best[seams] == blank]
-    return int(blanks[log_probs[blanks, blank].argmax()] if len(blanks) else seams[-1])
+    if not len(blanks):
+        return int(seams[-1])
+    return int(blanks[-1] if is_late else blanks[log_probs[blanks, blank].argmax()])
 
 
 def decode_blocks(
