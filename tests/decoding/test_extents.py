@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from unispeech.decoding.alignment import WILDCARD, align
 from unispeech.decoding.extents import extents
-from unispeech.decoding.extents_acoustics import POINTS, Acoustics, measure
+from unispeech.decoding.extents_acoustics import POINTS, Acoustics, measure, measure_blocks
 from unispeech.decoding.greedy import TokenSpan, greedy
 
 RATE = 16_000
@@ -154,9 +154,10 @@ def test_blocks_of_a_long_recording_leave_no_seam(monkeypatch):
     waveform = np.random.default_rng(1).normal(size=32_000).astype(np.float32)
     whole = measure(waveform, 99)
     monkeypatch.setattr("unispeech.decoding.extents_acoustics.CHUNK", 7)
-    parts = measure(waveform, 99)
-    assert np.allclose(whole.levels, parts.levels)
-    assert np.allclose(whole.changes, parts.changes)
+    for blocks in ([waveform], np.split(waveform, [1, 2, 300, 301, 7000, 31_999])):
+        parts = measure_blocks(blocks, 99, float(np.square(waveform).mean()))
+        assert np.allclose(whole.levels, parts.levels)
+        assert np.allclose(whole.changes, parts.changes)
 
 
 def test_silence_has_no_changes():

@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from unispeech.decoding.extents_acoustics import POINTS, Acoustics
+from unispeech.decoding.extents_acoustics import CHUNK, POINTS, Acoustics
 from unispeech.decoding.greedy import TokenSpan
 from unispeech.frames import CONV_KERNEL, CONV_STRIDE, Seconds, frame_to_seconds
 
@@ -62,7 +62,9 @@ class _Evidence:
     """What is known of every frame and point."""
 
     symbols: npt.NDArray[np.float32]
-    """(T, N) for each symbol."""
+    """(T, U) for each distinct symbol that is said."""
+    columns: dict[int, int]
+    """Id of a symbol -> its column."""
     silence: Floats
     """(P,) for silence, per point."""
     changes: Floats
@@ -110,7 +112,7 @@ def extents(
         )
     if not spans:
         return []
-    evidence = _weigh(np.asarray(log_probs), blank, acoustics)
+    evidence = _weigh(np.asarray(log_probs), blank, {span.token for span in spans}, acoustics)
     ends = [_before_all(evidence, spans[0])]
     for left, right in pairwise(spans):
         ends += _between(evidence, left, right)
@@ -120,19 +122,19 @@ def extents(
     return list(zip(times[::2], times[1::2], strict=True))
 
 
-def _weigh(log_probs: npt.NDArray[np.floating], blank: int, acoustics: Acoustics | None) -> _Evidence:
+def _weigh(
+    log_probs: npt.NDArray[np.floating], blank: int, said: set[int], acoustics: Acoustics | None
+) -> _Evidence:
     """Turn log-probabilities and acoustics into evidence."""
-    rows = np.maximum(log_probs, FLOOR).astype(np.float32)
-    is_blank = rows[:, blank] > np.log(0.5)
+    is_blank = log_probs[:, blank] > np.log(0.5)
     if is_blank.sum() < 2:
-        is_blank = np.ones(len(rows), np.bool_)
-    rows[:, blank] = FLOOR
-    highest = rows.max(axis=1, keepdims=True)
-    others = highest + np.log(np.exp(rows - highest).sum(axis=1, keepdims=True))  # (T, 1)
-    rows -= others
+        is_blank = np.ones(len(log_probs), np.bool_)
+    mass = _mass_beside(log_probs, blank)
+    tokens = sorted(token for token in said if token >= 0)
+    rows = np.maximum(log_probs[:, tokens], FLOOR).astype(np.float32)
+    rows -= mass[:, None]
     rows -= rows[is_blank].mean(axis=0)
     np.clip(rows, -LIMIT, LIMIT, out=rows)
-    mass = others[:, 0].astype(np.float64)
     spread = float(mass[is_blank].std())
     unlikely = (mass[is_blank].mean() - mass) / spread if spread > 0 else np.zeros(len(mass))
     places = _centres(0, len(rows) * POINTS)
@@ -141,7 +143,20 @@ def _weigh(log_probs: npt.NDArray[np.floating], blank: int, acoustics: Acoustics
     if acoustics is not None:
         silence += LEVEL_WEIGHT * _quietness(acoustics.levels)
         changes = CHANGE_WEIGHT * acoustics.changes
-    return _Evidence(symbols=rows, silence=silence / POINTS, changes=changes)
+    columns = {token: column for column, token in enumerate(tokens)}
+    return _Evidence(symbols=rows, columns=columns, silence=silence / POINTS, changes=changes)
+
+
+def _mass_beside(log_probs: npt.NDArray[np.floating], blank: int) -> npt.NDArray[np.float32]:
+    """(T,) log of what blank leaves to the other symbols; 1 - p would round to 0 where blank is sure."""
+    mass = np.zeros(len(log_probs), np.float32)
+    # In parts, for the sums take several times the memory of what they add up.
+    for start in range(0, len(log_probs), CHUNK):
+        rows = np.maximum(log_probs[start : start + CHUNK], FLOOR).astype(np.float32)
+        rows[:, blank] = FLOOR
+        highest = rows.max(axis=1, keepdims=True)
+        mass[start : start + CHUNK] = highest[:, 0] + np.log(np.exp(rows - highest).sum(axis=1))
+    return mass
 
 
 def _quietness(levels: Floats) -> Floats:
@@ -169,7 +184,7 @@ def _symbol(evidence: _Evidence, token: int, first: int, last: int) -> Floats:
     if token < 0:
         return _sums(np.full(last - first, WILDCARD_EVIDENCE / POINTS))
     start, stop = max(first // POINTS - 1, 0), last // POINTS + 2
-    frames = evidence.symbols[start:stop, token]
+    frames = evidence.symbols[start:stop, evidence.columns[token]]
     return _sums(np.interp(_centres(first, last) - start, np.arange(len(frames)), frames) / POINTS)
 
 
