@@ -106,18 +106,20 @@ def plan(
 def report(
     *,
     size: str = "tiny",
-    output: Path = ROOT / "docs" / "results.md",
+    output: Path | None = None,
     work: Path = Path("runs/experiments"),
 ) -> int:
-    """Write docs/results.md, and the picture of the curves where the runs are.
+    """Write docs/results.md and, where the runs are, the picture of the curves.
 
     Args:
         size: Settings: tiny, base, or a file.
-        output: The page.
+        output: The page. Without it, docs/results.md for tiny, docs/results-SIZE.md for others.
         work: Folder of the outcomes.
     """
     settings = load(size)
     steps = make_plan(settings)
+    name = Path(size).stem
+    output = output or ROOT / "docs" / ("results.md" if name == "tiny" else f"results-{name}.md")
     picture = output.with_suffix(".png")
     draw_picture(steps, _workshop(work, work), picture)
     write_report(size, settings, steps, load_results(_results(size)), output, picture)

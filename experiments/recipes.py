@@ -50,7 +50,7 @@ def pretraining(
     objective["temperature_decay"] = round(
         settings.objective.temperature_decay ** (settings.pretraining.updates / updates), 8
     )
-    data: dict[str, Any] = {"batch_seconds": settings.pretraining.batch_seconds, "language_exponent": 0.5}
+    data: dict[str, Any] = _batches(settings.pretraining) | {"language_exponent": 0.5}
     if labelled:
         data |= {
             "labelled": [f"@{labelled}/train"],
@@ -159,7 +159,7 @@ def _recognition(
             "dev": [dev],
             "vocabulary": vocabulary,
             "units": "phones",
-            "batch_seconds": training.batch_seconds,
+            **_batches(training),
         },
         "masking": _given(settings.finetuning_masking),
         "objective": {"task": "ctc", "normaliser": "labels", "frame_updates": training.frame_updates},
@@ -175,6 +175,11 @@ def _model(settings: Settings, init: str | None, *, pretraining: bool) -> dict[s
         model.pop("config")
         model["init"] = init
     return model
+
+
+def _batches(training: TrainingSettings) -> dict[str, Any]:
+    workers = {"num_workers": training.num_workers} if training.num_workers else {}
+    return {"batch_seconds": training.batch_seconds, **workers}
 
 
 def _training(training: TrainingSettings, updates: int, seed: int) -> dict[str, Any]:

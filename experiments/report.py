@@ -247,7 +247,7 @@ def _failures(steps: Sequence[Step], results: Results) -> str:
 
 def _cost(steps: Sequence[Step], results: Results) -> str:
     costs = expected_seconds(steps, results)
-    rows = [["steps", "done", "measured wall time", "seconds each", "to do, expected"]]
+    rows = [["steps", "done", "wall time", "seconds each", "processor seconds each", "to do, expected"]]
     titles = {
         "corpus": "corpora",
         "pretrain": "pre-trainings",
@@ -259,11 +259,15 @@ def _cost(steps: Sequence[Step], results: Results) -> str:
         done = [seconds for seconds, is_measured in own if is_measured]
         rest = sum(seconds for seconds, is_measured in own if not is_measured)
         each = f"{sum(done) / len(done):.0f}" if done else ""
+        outcomes = [results.of(step) for step in steps if step.kind == kind]
+        used = [outcome["cpu_seconds"] for outcome in outcomes if outcome and "cpu_seconds" in outcome]
+        used_each = f"{sum(used) / len(used):.0f}" if used else ""
         rows.append([
             title,
             f"{len(done)} of {len(own)}",
             f"{sum(done) / 60:.0f} min",
             each,
+            used_each,
             f"{rest / 60:.0f} min",
         ])
     machines = sorted({
@@ -271,7 +275,7 @@ def _cost(steps: Sequence[Step], results: Results) -> str:
         for step in steps
         if (outcome := results.of(step)) and "machine" in outcome
     })
-    where = "Measured on: " + "; ".join(machines) + ".\n\n" if machines else ""
+    where = "Measured on: " + "; ".join(machines) + ", beside what else it did.\n\n" if machines else ""
     return "## Cost\n\n" + where + _table(rows)
 
 

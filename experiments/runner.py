@@ -4,19 +4,20 @@ Every step is a process (`carry_out` in jobs.py, or a verb of `unispeech`) with 
 
     done.json     the outcome and the seconds it took, over all pieces
     failed.json   why there is none
-    seconds.json  seconds so far, of a step that was stopped
+    spent.json    seconds so far, of a step that was stopped
     output.txt    what the process printed
 """
 
 import fcntl
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -85,6 +86,19 @@ class _Job:
     started: float = field(default_factory=time.monotonic)
     is_told: bool = False
     """Whether it was told to stop."""
+    status: int | None = None
+    """How it ended; negative for a signal, None before its end."""
+    cpu_seconds: float = 0.0
+    """What it used of processors, with all processes that it waited for."""
+
+    def has_ended(self) -> bool:
+        """Whether it has; if so, how and at which cost is noted."""
+        if self.status is None:
+            pid, status, usage = os.wait4(self.process.pid, os.WNOHANG)
+            if pid:
+                self.status = self.process.returncode = os.waitstatus_to_exitcode(status)
+                self.cpu_seconds = usage.ru_utime + usage.ru_stime
+        return self.status is not None
 
 
 def run_steps(
@@ -213,33 +227,39 @@ class _Crew:
 
     def collect(self) -> None:
         """Write down what has ended."""
-        for job in [job for job in self.jobs if job.process.poll() is not None]:
+        for job in [job for job in self.jobs if job.has_ended()]:
             self.jobs.remove(job)
             self._finish(job)
 
     def stop(self) -> None:
         """Let running steps save and leave; those that are done in that moment are done."""
         for job in self.jobs:
-            job.is_told = job.process.poll() is None
+            job.is_told = not job.has_ended()
         # Amid its imports a process may lose a signal; what was saved is safe from the last one.
-        for number, seconds in ((signal.SIGINT, GRACE), (signal.SIGINT, GRACE / 4), (signal.SIGKILL, None)):
+        for number, seconds in (
+            (signal.SIGINT, GRACE),
+            (signal.SIGINT, GRACE / 4),
+            (signal.SIGKILL, math.inf),
+        ):
             for job in self.jobs:
-                if job.process.poll() is None:
+                if not job.has_ended():
                     os.killpg(job.process.pid, number)
-            deadline = None if seconds is None else time.monotonic() + seconds
-            for job in self.jobs:
-                with suppress(subprocess.TimeoutExpired):
-                    job.process.wait(None if deadline is None else max(deadline - time.monotonic(), 0.0))
+            deadline = time.monotonic() + seconds
+            while not all(job.has_ended() for job in self.jobs) and time.monotonic() < deadline:
+                time.sleep(0.05)
         self.collect()
 
     def _finish(self, job: _Job) -> None:
         """Write down how a step ended."""
-        step, status = job.step, job.process.returncode
+        step, status = job.step, job.status
         directory = self._workshop.directory(step)
-        seconds = _seconds_before(directory) + time.monotonic() - job.started
-        kept = {"name": step.name, "key": step.key, "seconds": round(seconds, 1)}
+        before = read_json(directory / "spent.json") if (directory / "spent.json").exists() else {}
+        seconds = before.get("seconds", 0.0) + time.monotonic() - job.started
+        cpu_seconds = before.get("cpu_seconds", 0.0) + job.cpu_seconds
+        spent = {"seconds": round(seconds, 2), "cpu_seconds": round(cpu_seconds, 2)}
+        kept = {"name": step.name, "key": step.key, **spent}
         if status != 0 and (job.is_told or status == INTERRUPTED):
-            write_json(directory / "seconds.json", {"seconds": seconds})
+            write_json(directory / "spent.json", spent)
             self._tell(f"{step.label}: stopped, to be gone on with")
             return
         message = None if status == 0 else _last_line(directory / "output.txt")
@@ -287,11 +307,6 @@ def _result(step: Step, directory: Path) -> dict[str, Any]:
     summary = summarise_run(directory / "run")
     tidy_run(directory / "run")
     return summary
-
-
-def _seconds_before(directory: Path) -> float:
-    path = directory / "seconds.json"
-    return float(read_json(path)["seconds"]) if path.exists() else 0.0
 
 
 def _last_line(path: Path) -> str:

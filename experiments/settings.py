@@ -73,6 +73,8 @@ class TrainingSettings(Section):
     """Share in which it stays."""
     final_factor: Fraction = 0.05
     """Rate at the end, as a share of the highest."""
+    num_workers: NonNegativeInt = 0
+    """Processes that read audio; 0 reads in the training process, which suits two cores."""
     weight_decay: NonNegativeFloat = 0.01
     """Decoupled weight decay."""
     max_grad_norm: PositiveFloat = 1.0
