@@ -6,6 +6,8 @@ from itertools import pairwise
 
 EM_PER_LETTER = 0.82
 """Width of a letter, and of the gap behind it, in units of the font size; IPA in DejaVu Sans."""
+EM_IN_TEXT = 0.6
+"""The same of a letter from the seventh on: words and sentences have narrow letters too."""
 
 
 def label_width(label: str) -> float:
@@ -18,7 +20,7 @@ def label_width(label: str) -> float:
         Width in units of the font size; at least one letter's.
     """
     letters = sum(not unicodedata.combining(character) for character in label)
-    return EM_PER_LETTER * max(letters, 1)
+    return EM_PER_LETTER * max(min(letters, 6), 1) + EM_IN_TEXT * max(letters - 6, 0)
 
 
 def spread(centres: Sequence[float], widths: Sequence[float], *, low: float, high: float) -> list[float]:
