@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from unispeech.cli.decoding import DecodingOptions
+
 if TYPE_CHECKING:
     from unispeech.cli.destinations import Destination
     from unispeech.cli.processes import Process
@@ -34,6 +36,7 @@ def transcribe(
     batch_seconds: float = 60.0,
     window_seconds: float = 30.0,
     overlap_seconds: float = 2.0,
+    decoding: DecodingOptions | None = None,
 ) -> int:
     """Write the phones of recordings of any length, with times.
 
@@ -55,6 +58,8 @@ def transcribe(
       unispeech transcribe *.flac -m examples/checkpoint -f json -o transcripts
       unispeech transcribe talks/ 'more/**/*.mp3' list.jsonl -m examples/checkpoint -o all.jsonl --resume
       find talks -name '*.wav' | unispeech transcribe --list - -m examples/checkpoint -o transcripts
+      unispeech transcribe talk.wav -m examples/checkpoint --lm phones.arpa --hotword 'k a f eː=2'
+      unispeech transcribe talk.wav -m examples/checkpoint --inventory swahili.txt --inventory-mode map
       sox talk.mp3 -t wav - | unispeech transcribe - -m examples/checkpoint -f json
 
     Args:
@@ -72,6 +77,7 @@ def transcribe(
         batch_seconds: Most seconds of audio that run at once; lower it if memory runs out.
         window_seconds: Most seconds that the network hears at once of one recording.
         overlap_seconds: Seconds at either side of a window that are heard but not kept.
+        decoding: How log-probabilities become transcripts; None decodes greedily.
     """
     from unispeech.cli import describe, visible
     from unispeech.cli.processes import this_process
@@ -88,6 +94,7 @@ def transcribe(
         if resume:
             recordings = [listed for listed in recordings if not destination.is_done(listed)]
     paths = [listed.path for listed in recordings]
+    decoder, inventory = (decoding or DecodingOptions()).prepare(model)
     transcriber = Transcriber(
         model,
         device=_own_device(device, process),
@@ -95,6 +102,8 @@ def transcribe(
         batch_seconds=batch_seconds,
         window_seconds=window_seconds,
         overlap_seconds=overlap_seconds,
+        decoder=decoder,
+        inventory=inventory,
     )
     num_failed = 0
     with audio_progress(lambda: total_seconds(path for path in paths if path != STDIN)) as advance:
