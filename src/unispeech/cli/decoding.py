@@ -21,8 +21,7 @@ class DecodingOptions:
     """How log-probabilities become transcripts."""
 
     beam: int | None = None
-    """Hypotheses of the prefix beam search, such as 20; 0 decodes greedily. By default 20 where lm, hotword
-    or nbest need it, and else 0."""
+    """Hypotheses of the beam search; 0 is greedy. By default 20 for lm, hotword and nbest, and else 0."""
     lm: Path | None = None
     """An n-gram model (ARPA) of the model's symbols, or of words where the model writes word boundaries."""
     lm_weight: float = 0.5
@@ -38,11 +37,9 @@ class DecodingOptions:
     inventory: Path | None = None
     """Symbols that may come out: a text file of IPA symbols, or a PHOIBLE table (.csv)."""
     inventory_mode: Literal["mask", "map"] = "mask"
-    """Symbols outside the inventory become impossible, or count as the nearest one in it (extra inventory);
-    what counts as what is told."""
+    """Symbols outside the inventory are impossible, or count as its nearest ones (extra inventory)."""
     language: str | None = None
-    """What to take of a PHOIBLE table (InventoryID, ISO 639-3, Glottocode, name); without an inventory, the
-    language of the recordings, for which the model's own inventory is taken."""
+    """Language whose inventory to take: of the PHOIBLE table, or without a table of those the model knows."""
 
     def prepare(self, model: str) -> "tuple[BeamDecoder | None, Restriction | None]":
         """Read what the options name.
