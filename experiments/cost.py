@@ -28,7 +28,8 @@ def expected_seconds(steps: Sequence[Step], results: Results) -> dict[str, tuple
         if outcome and "result" in outcome:
             done[step.label] = outcome["seconds"]
             audio[step.kind] += step.audio_seconds
-            spent[step.kind] += outcome["seconds"]
+            # Beside other work a step waits more than it computes, and that says nothing about the next one.
+            spent[step.kind] += min(outcome["seconds"], outcome.get("cpu_seconds", outcome["seconds"]))
     speeds = {kind: audio[kind] / spent[kind] if spent[kind] else guess for kind, guess in GUESS.items()}
     return {
         step.label: (done[step.label], True)

@@ -138,6 +138,8 @@ def test_cost_is_measured_or_follows_from_speed() -> None:
     ]
     results = Results(outcomes={steps[0].key: {"name": "a", "seconds": 20.0, "result": {}}})
     assert expected_seconds(steps, results) == {steps[0].label: (20.0, True), steps[1].label: (20.0, False)}
+    results.outcomes[steps[0].key]["cpu_seconds"] = 5.0
+    assert expected_seconds(steps, results) == {steps[0].label: (20.0, True), steps[1].label: (5.0, False)}
 
 
 def test_a_size_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) -> None:
