@@ -153,8 +153,9 @@ def main() -> None:
         "",
         f"`python benchmarks/decoding.py --seconds {seconds:g} --beam {options.beam}"
         f" --symbols {options.symbols} --repeats {repeats}`: Python {platform.python_version()}, "
-        f"numpy {np.__version__}, {platform.machine()}. {seconds:g} s of speech, {options.symbols} symbols, beam {options.beam}; a "
-        f"3-gram of {len(model.log_probs)} n-grams. Processor seconds of one core.",
+        f"numpy {np.__version__}, {platform.machine()}. {seconds:g} s of speech, "
+        f"{options.symbols} symbols, beam {options.beam}; a 3-gram of {len(model.log_probs)} n-grams. "
+        "Processor seconds of one core.",
         "",
         "| input | way | least | median |",
         "|---|---|---|---|",
