@@ -21,7 +21,7 @@ def draw(
     """Draw the waveform, the spectrogram and what is said (extra draw), and write the path of the picture.
 
     A model adds tiers of the words and phones that it hears and, below, how probable each symbol is for it
-    over time. A transcript adds its own tiers; beside a model, to compare. Sixty seconds fit into a picture;
+    over time. A transcript adds its own tiers; beside a model, to compare. Thirty seconds fit into a picture;
     of longer recordings a part can be drawn, and a model then hears this part alone.
 
     Examples:

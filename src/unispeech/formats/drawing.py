@@ -20,7 +20,7 @@ from unispeech.results import Transcript
 if TYPE_CHECKING:
     from unispeech.pipelines.transcriber import Transcriber
 
-MAX_SECONDS: Seconds = 60.0
+MAX_SECONDS: Seconds = 30.0
 """What a picture can hold so that phones can be told apart."""
 
 
@@ -48,7 +48,7 @@ def draw_recording(
     Raises:
         ManifestError: If the recording or the transcript cannot be read.
         OSError: If a file cannot be opened or written.
-        ValueError: If the part is empty or longer than 60 s, or the path of the picture has another ending.
+        ValueError: If the part is empty or longer than 30 s, or the path of the picture has another ending.
         ImportError: If matplotlib is not installed.
     """
     format_of(Path(output))  # before the network runs
