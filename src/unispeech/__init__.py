@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         UniSpeechPreTrainedModel,
     )
     from unispeech.pipelines.aligner import Aligner
+    from unispeech.pipelines.streaming import StreamingTranscriber
     from unispeech.pipelines.transcriber import Transcriber
     from unispeech.registration import register
 
@@ -35,12 +36,14 @@ _HOMES = {
     "UniSpeechForPreTrainingOutput": "unispeech.models",
     "UniSpeechBaseModelOutput": "unispeech.models",
     "Aligner": "unispeech.pipelines.aligner",
+    "StreamingTranscriber": "unispeech.pipelines.streaming",
     "Transcriber": "unispeech.pipelines.transcriber",
     "register": "unispeech.registration",
 }
 
 __all__ = [
     "Aligner",
+    "StreamingTranscriber",
     "Transcriber",
     "UniSpeechBaseModelOutput",
     "UniSpeechConfig",
