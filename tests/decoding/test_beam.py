@@ -29,6 +29,9 @@ def test_every_transcript_has_the_probability_of_all_its_paths(log_probs, data):
 @settings(max_examples=15, deadline=None)
 @given(st.lists(small_cases(max_symbols=3).filter(lambda rows: rows.shape[1] == 3), min_size=2, max_size=4))
 def test_a_batch_gives_what_singles_give(rows):
+    # Which of two equals is kept may differ, so there are none.
+    rng = np.random.default_rng(0)
+    rows = [log_softmax(row + rng.normal(size=row.shape) * 1e-3) for row in rows]
     narrow = BeamSettings(beam=4, nbest=3, min_prob=1e-3)
     together = beam_search(rows, 0, settings=narrow)
     alone = [beam_search([one], 0, settings=narrow)[0] for one in rows]
