@@ -133,7 +133,7 @@ def test_a_wrong_file_is_refused_by_line(tmp_path, text, line, message):
             r"unknown key `model.config.hiden_size`; did you mean `model.config.hidden_size`\?$",
         ),
         ("zzz: 3", 3, r"unknown key `model.config.zzz`; it is no field of UniSpeechConfig"),
-        ("layerdrop: 1.5", 3, r"`model.config.layerdrop` must fit: it must lie in \[0, 1\], but is 1.5"),
+        ("layerdrop: 1.5", 3, r"`model.config.layerdrop` must lie in \[0, 1\], but is 1.5"),
         ("conv_dim: [3]", 3, r"`model.config` must fit: `conv_dim`, .* must have equal lengths"),
     ],
 )

@@ -72,7 +72,7 @@ class WaveformGroupNorm(nn.GroupNorm):
             weight = conv.weight.squeeze(1).float()  # (C, K)
             if self.given is not None:
                 mean, covariance = (moment.to(weight) for moment in self.given)
-                return self._from_moments(mean.expand(len(waveform), 1, -1), covariance, weight)
+                return self._from_moments(mean.expand(waveform.shape[0], 1, -1), covariance, weight)
             windows = waveform.squeeze(1).float().unfold(-1, kernel, stride)  # (B, T, K)
             if num_valid is None:
                 mean = windows.mean(dim=1, keepdim=True)  # (B, 1, K)
@@ -90,7 +90,7 @@ class WaveformGroupNorm(nn.GroupNorm):
         """Scale and shift, from (B, 1, K) means, (B or 1, K, K) covariances and the (C, K) kernels."""
         variance = ((weight @ covariance) * weight).sum(dim=-1)  # (B or 1, C)
         scale = self.weight.float() * torch.rsqrt(variance.clamp(min=0) + self.eps)
-        scale = scale.expand(len(mean), -1)
+        scale = scale.expand(mean.shape[0], -1)  # `len` would fix the batch of an exported graph
         shift = self.bias.float() - (mean @ weight.T).squeeze(1) * scale
         return scale[..., None], shift[..., None]
 

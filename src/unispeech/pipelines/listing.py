@@ -91,18 +91,18 @@ def _expand(source: str) -> Iterator[Listed]:
         yield Listed(path=STDIN, name="stdin")
     elif path.is_dir():
         files = [file for file in sorted(path.rglob("*")) if _is_audio(file.relative_to(path))]
-        if not files:
-            raise ValueError(f"{source}: must hold audio files, but holds none; name another folder.")
         yield from (_listed(str(file), path) for file in files)
+        if not files:  # told when it is read, so that the other sources are done
+            yield Listed(path=source, name=path.stem)
     elif path.suffix == ".jsonl":
         yield from _read_manifest(path)
     elif glob.has_magic(source) and not path.exists():
         files = sorted(Path(match) for match in glob.glob(source, recursive=True))
         files = [file for file in files if file.is_file()]
-        if not files:
-            raise ValueError(f"{source}: must match a file, but matches none; check the pattern.")
         fixed = [part for part in path.parts[: _first_magic(path.parts)]]
         yield from (_listed(str(file), Path(*fixed)) for file in files)
+        if not files:
+            yield Listed(path=source, name=path.stem)
     else:
         yield Listed(path=source, name=path.stem)
 

@@ -288,9 +288,11 @@ def _check_fields(cls: Any, entry: _Entry, name: str) -> None:
         named = [
             line for key, line in entry.lines.items() if f"'{key}'" in str(error) or f"`{key}`" in str(error)
         ]
-        key = next((key for key in entry.lines if f"'{key}'" in str(error)), "")
-        label = f"{name}.{key}" if key else name
-        raise ValueError(f"{named[0] if named else entry.where}: `{label}` must fit: {reason}") from None
+        where = named[0] if named else entry.where
+        for key in entry.lines:  # a message about one field, as our configuration words it
+            if reason.startswith(f"`{key}` must"):
+                raise ValueError(f"{where}: `{name}.{key}`{reason.removeprefix(f'`{key}`')}") from None
+        raise ValueError(f"{where}: `{name}` must fit: {reason}") from None
 
 
 def _checked(value: object, annotation: Any, name: str, where: str) -> None:
