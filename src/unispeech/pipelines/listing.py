@@ -45,7 +45,6 @@ def list_recordings(sources: Iterable[str]) -> list[Listed]:
     Raises:
         FileNotFoundError: If there is no such manifest.
         ManifestError: If a line of a manifest names no audio.
-        ValueError: If a folder holds no audio, or nothing matches a pattern.
     """
     found: dict[str, Listed] = {}
     for source in sources:
