@@ -14,8 +14,8 @@ from unispeech.results import Phone, Transcript
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 CHECKPOINT = EXAMPLES / "checkpoint"
 MAX_CHECKPOINT_BYTES = 12_000_000
-MAX_PER = 20.0
-"""The demo printed 14.1 %."""
+MAX_PER = 25.0
+"""The demo printed 20.3 %; the English checkpoint before it, which knew nothing but such speech, 14.1 %."""
 
 
 @pytest.fixture(scope="module")

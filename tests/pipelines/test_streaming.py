@@ -140,7 +140,7 @@ def test_the_example_recordings_end_within_two_percent_of_offline():
     references, offline, streamed = [], [], []
     for row in json.loads((EXAMPLES / "recordings" / "reference.json").read_text()):
         waveform = load_audio(EXAMPLES / "recordings" / row["audio"])
-        stream = StreamingTranscriber(recogniser, delay_seconds=1.0)
+        stream = StreamingTranscriber(recogniser)
         partials = list(stream.run(in_blocks(waveform, 8000)))
         references.append([phone["phone"] for phone in row["phones"]])
         offline.append([phone.phone for phone in recogniser.transcribe(waveform, 16000).phones])
