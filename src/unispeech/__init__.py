@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         UniSpeechPreTrainedModel,
     )
     from unispeech.pipelines.aligner import Aligner
+    from unispeech.pipelines.classifier import Classifier
     from unispeech.pipelines.streaming import StreamingTranscriber
     from unispeech.pipelines.transcriber import Transcriber
     from unispeech.registration import register
@@ -36,6 +37,7 @@ _HOMES = {
     "UniSpeechForPreTrainingOutput": "unispeech.models",
     "UniSpeechBaseModelOutput": "unispeech.models",
     "Aligner": "unispeech.pipelines.aligner",
+    "Classifier": "unispeech.pipelines.classifier",
     "StreamingTranscriber": "unispeech.pipelines.streaming",
     "Transcriber": "unispeech.pipelines.transcriber",
     "register": "unispeech.registration",
@@ -43,6 +45,7 @@ _HOMES = {
 
 __all__ = [
     "Aligner",
+    "Classifier",
     "StreamingTranscriber",
     "Transcriber",
     "UniSpeechBaseModelOutput",

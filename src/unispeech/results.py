@@ -73,3 +73,39 @@ class Transcript:
     """The words, or None where the vocabulary has no word boundary."""
     nbest: list[Reading] | None = None
     """The most probable transcripts, the best first, this one; None where they were not asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelScore:
+    """A label that may fit."""
+
+    label: str
+    """As the model names it."""
+    score: float
+    """Its probability, in [0, 1]: all labels add up to 1, unless the model gives several at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifiedWindow:
+    """A stretch of a long recording with its labels."""
+
+    start: Seconds
+    """Where it begins, from the start of the recording."""
+    end: Seconds
+    """Where it ends."""
+    labels: list[LabelScore]
+    """Those that fit best, the best first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classification:
+    """Which labels fit one recording."""
+
+    audio: str
+    """The path as the caller gave it."""
+    duration: Seconds
+    """Length of the recording."""
+    labels: list[LabelScore]
+    """Those that fit best, the best first; empty where the recording is too short for a frame."""
+    windows: list[ClassifiedWindow] | None = None
+    """The same of each window, in the order of time; None where the recording went through whole."""

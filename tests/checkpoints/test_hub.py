@@ -10,10 +10,9 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNot
 import tiny
 from unispeech import UniSpeechForCTC
 from unispeech.checkpoints import hub
-from unispeech.checkpoints.hub import is_on_hub
+from unispeech.checkpoints.hub import is_on_hub, model_files
 from unispeech.checkpoints.huggingface import load_model, save_model
 from unispeech.errors import CheckpointError
-from unispeech.pipelines.transcriber import model_files
 
 NEITHER = (
     r"^someone/tiny: must be a model directory or a Hub id that can be reached, but is neither; check the "
@@ -103,3 +102,18 @@ def test_a_hub_that_has_it(tmp_path, monkeypatch):
 def test_what_can_be_no_id(tmp_path, no_network):
     with pytest.raises(CheckpointError, match=r"some--one/ti\.\.ny: must be a model directory or a Hub id"):
         is_on_hub("some--one/ti..ny", cache_dir=tmp_path)
+
+
+def test_files_of_a_hub_model_are_fetched(monkeypatch, tmp_path):
+    asked = {}
+
+    def snapshot_download(repo, *, allow_patterns, local_files_only):
+        asked.update(repo=repo, patterns=allow_patterns, is_away=local_files_only)
+        return str(tmp_path)
+
+    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
+    for is_away in (False, True):
+        monkeypatch.setattr(hub, "is_on_hub", lambda source, here=not is_away: here)
+        assert model_files("someone/unispeech-xy") == tmp_path
+        assert asked == {"repo": "someone/unispeech-xy", "patterns": ["*.json"], "is_away": is_away}
+    assert model_files(tmp_path) == tmp_path

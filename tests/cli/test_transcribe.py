@@ -12,8 +12,8 @@ from tiny_recognisers import LETTERS, save_recogniser, write_babble
 from unispeech import Transcriber
 from unispeech.cli import main
 from unispeech.cli import progress as progress_module
-from unispeech.cli.transcribe import Format
-from unispeech.formats import FORMATS, STREAMED, ending
+from unispeech.cli.transcribe import Format, _layout
+from unispeech.formats import FORMATS, ending
 from unispeech.formats.json import from_json
 
 
@@ -89,7 +89,7 @@ def test_one_file_gives_one_json_object(capsys, tmp_path, paths):
 
 def test_every_format_can_be_asked_for():
     assert get_args(Format) == tuple(FORMATS)
-    assert set(STREAMED) <= set(FORMATS)
+    assert set(_layout().streamed) <= set(FORMATS)
 
 
 @pytest.mark.parametrize("format", [name for name in FORMATS if name not in {"txt", "json"}])

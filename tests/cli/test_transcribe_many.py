@@ -9,9 +9,10 @@ import pytest
 from tiny_recognisers import save_recogniser, write_babble
 from unispeech.cli import main
 from unispeech.cli.destinations import LinesDestination
-from unispeech.cli.processes import Process, this_process
-from unispeech.cli.transcribe import Format, _own_device
+from unispeech.cli.processes import Process, own_device, this_process
+from unispeech.cli.transcribe import Format
 from unispeech.formats import FORMATS
+from unispeech.formats.json import to_jsonl
 from unispeech.pipelines.listing import Listed
 from unispeech.results import Transcript
 
@@ -179,18 +180,18 @@ def test_each_process_has_its_device(monkeypatch):
     import torch
 
     alone, second = Process(), Process(rank=3, num_ranks=4, local_rank=1)
-    assert _own_device("auto", alone) == "auto"
-    assert _own_device("cpu", second) == "cpu"
+    assert own_device("auto", alone) == "auto"
+    assert own_device("cpu", second) == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert _own_device("auto", second) == "cpu"
+    assert own_device("auto", second) == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert _own_device("auto", second) == "cuda:1"
+    assert own_device("auto", second) == "cuda:1"
 
 
 def test_a_disk_that_fills_leaves_whole_lines(tmp_path):
     path = tmp_path / "all.jsonl"
-    lines = LinesDestination(path, Process(), resume=False)
+    lines = LinesDestination(path, Process(), to_jsonl, resume=False)
     lines.write("a", result("a"))
     whole = path.read_bytes()
     file = lines._file
@@ -221,7 +222,7 @@ def test_lines_that_say_nothing_count_for_nothing(tmp_path):
     path.write_bytes(b'{"audio": "a"}\n[]\nrubbish\n{"text": ""}\n{"audio": "b')
     (tmp_path / "all-00001-of-00003.jsonl").write_text('{"audio": "c"}\n')
     (tmp_path / "allother.jsonl").write_text('{"audio": "d"}\n')
-    lines = LinesDestination(path, Process(), resume=True)
+    lines = LinesDestination(path, Process(), to_jsonl, resume=True)
     done = [name for name in "abcd" if lines.is_done(Listed(path=name, name=name))]
     assert done == ["a", "c"]
     assert path.read_bytes().endswith(b'{"text": ""}\n')

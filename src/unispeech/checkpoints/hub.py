@@ -1,4 +1,4 @@
-"""Whether a model is on the Hub, asked once and silently.
+"""Models of the Hub: whether one is there, asked once and silently, and its smaller files.
 
 transformers and huggingface_hub ask a Hub that is away six times in half a minute, with two lines each.
 """
@@ -6,7 +6,12 @@ transformers and huggingface_hub ask a Hub that is away six times in half a minu
 from contextlib import suppress
 from pathlib import Path
 
-from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub import (
+    get_hf_file_metadata,
+    hf_hub_url,
+    snapshot_download,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -51,6 +56,24 @@ def is_on_hub(
         f"{source}: must be a model directory or a Hub id that can be reached, but is neither; check the "
         "name and the connection."
     )
+
+
+def model_files(source: str | Path) -> Path:
+    """Find the vocabulary and the settings of a model.
+
+    Args:
+        source: A model directory or a Hub id, whose JSON files are then fetched into the Hub's cache.
+
+    Returns:
+        A local directory with the files.
+
+    Raises:
+        CheckpointError: If the Hub cannot be reached and its cache does not hold the model.
+    """
+    if Path(source).is_dir():
+        return Path(source)
+    is_away = not is_on_hub(source)
+    return Path(snapshot_download(str(source), allow_patterns=["*.json"], local_files_only=is_away))
 
 
 def _answers(url: str, token: str | bool | None) -> bool:

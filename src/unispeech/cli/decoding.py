@@ -59,9 +59,9 @@ class DecodingOptions:
             raise ValueError("`--beam` must be above 0 where --lm, --hotword or --nbest is given, but is 0.")
         if beam == 0 and self.inventory is None and self.language is None:
             return None, None
+        from unispeech.checkpoints.hub import model_files
         from unispeech.decoding.beam import BeamSettings
         from unispeech.decoding.beam_decoder import BeamDecoder
-        from unispeech.pipelines.transcriber import model_files
         from unispeech.text import Vocabulary
 
         directory = model_files(model)

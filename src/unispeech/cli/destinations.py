@@ -5,15 +5,17 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from unispeech.cli.processes import Process
     from unispeech.pipelines.listing import Listed
-    from unispeech.results import Transcript
+
+R = TypeVar("R")
+R_contra = TypeVar("R_contra", contravariant=True)
 
 
-class Destination(Protocol):
+class Destination(Protocol[R_contra]):
     """Takes results as they come."""
 
     def is_done(self, listed: "Listed") -> bool:
@@ -24,12 +26,12 @@ class Destination(Protocol):
         """
         ...
 
-    def write(self, path: str, transcript: "Transcript") -> None:
+    def write(self, path: str, result: R_contra) -> None:
         """Write a result so that it is there if the next one fails.
 
         Args:
             path: Of the recording.
-            transcript: Its result.
+            result: Its result.
 
         Raises:
             OSError: If it cannot be written; what stood there before stands.
@@ -37,14 +39,14 @@ class Destination(Protocol):
         ...
 
 
-class FolderDestination:
+class FolderDestination(Generic[R]):
     """A file per recording, written in one step.
 
     Args:
         folder: Made where it is missing.
         recordings: All that will be written, in all processes.
         ending: Of the files.
-        write_as: Writes a transcript in the format asked for.
+        write_as: Writes a result in the format asked for.
 
     Raises:
         ValueError: If two recordings would go to one file.
@@ -56,7 +58,7 @@ class FolderDestination:
         folder: Path,
         recordings: Sequence["Listed"],
         ending: str,
-        write_as: Callable[["Transcript"], str],
+        write_as: Callable[[R], str],
     ) -> None:
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(f"{folder}: `--output` must be a folder, but is a file; name another.")
@@ -68,7 +70,7 @@ class FolderDestination:
             if place in owners:
                 raise ValueError(
                     f"`audio` must differ in file names where `--output` is given, but {owners[place]} and "
-                    f"{listed.path} would both be {place}; transcribe them into folders of their own."
+                    f"{listed.path} would both be {place}; do them into folders of their own."
                 )
             owners[place] = listed.path
             self._places[listed.path] = place
@@ -81,22 +83,22 @@ class FolderDestination:
         """
         return self._places[listed.path].exists()
 
-    def write(self, path: str, transcript: "Transcript") -> None:
+    def write(self, path: str, result: R) -> None:
         """Write the file of a recording.
 
         Args:
             path: Of the recording.
-            transcript: Its result.
+            result: Its result.
 
         Raises:
             OSError: If it cannot be written, with the path of the file.
         """
         from unispeech.formats.files import write_file
 
-        write_file(self._places[path], self._write_as(transcript) + "\n")
+        write_file(self._places[path], self._write_as(result) + "\n")
 
 
-class LinesDestination:
+class LinesDestination(Generic[R]):
     """One file of JSON lines, a recording each, in the order in which they finish.
 
     Several processes write a file each, `talks-00000-of-00004.jsonl` for `talks.jsonl`. A line that cannot be
@@ -105,6 +107,7 @@ class LinesDestination:
     Args:
         path: Of the file, as asked for.
         process: This process.
+        to_line: Writes a result as JSON on one line, with its path as `audio`.
         resume: Whether to add to what is there.
 
     Raises:
@@ -112,11 +115,9 @@ class LinesDestination:
         OSError: If it cannot be opened.
     """
 
-    def __init__(self, path: Path, process: "Process", *, resume: bool) -> None:
-        self._path = path
-        if process.num_ranks > 1:
-            number = f"-{process.rank:05}-of-{process.num_ranks:05}"
-            self._path = path.with_name(f"{path.stem}{number}{path.suffix}")
+    def __init__(self, path: Path, process: "Process", to_line: Callable[[R], str], *, resume: bool) -> None:
+        self._to_line = to_line
+        self._path = own_file(path, process)
         if self._path.exists() and not resume:
             raise FileExistsError(
                 f"{self._path}: is there already; pass --resume to add what is missing, or remove it."
@@ -142,20 +143,18 @@ class LinesDestination:
         """
         return listed.path in self._done
 
-    def write(self, path: str, transcript: "Transcript") -> None:
+    def write(self, path: str, result: R) -> None:
         """Add the line of a recording.
 
         Args:
             path: Of the recording.
-            transcript: Its result.
+            result: Its result.
 
         Raises:
             OSError: If it cannot be written, with the path of the file.
         """
-        from unispeech.formats.json import to_jsonl
-
         end = self._file.seek(0, 2)
-        line = memoryview((to_jsonl(transcript) + "\n").encode(errors="surrogateescape"))
+        line = memoryview((self._to_line(result) + "\n").encode(errors="surrogateescape"))
         try:
             while line:
                 line = line[self._file.write(line) :]
@@ -163,6 +162,21 @@ class LinesDestination:
             with suppress(OSError):
                 self._file.truncate(end)
             raise OSError(error.errno, error.strerror, str(self._path)) from error
+
+
+def own_file(path: Path, process: "Process") -> Path:
+    """Name the file of one of several processes.
+
+    Args:
+        path: Of the file, as asked for.
+        process: This process.
+
+    Returns:
+        The path itself where there is one process, else with its number, `talks-00000-of-00004.jsonl`.
+    """
+    if process.num_ranks == 1:
+        return path
+    return path.with_name(f"{path.stem}-{process.rank:05}-of-{process.num_ranks:05}{path.suffix}")
 
 
 def _audio_of_lines(content: bytes) -> list[str]:

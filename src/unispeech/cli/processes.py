@@ -33,6 +33,23 @@ def this_process() -> Process:
     return Process(rank=rank, num_ranks=num_ranks, local_rank=local_rank)
 
 
+def own_device(device: str, process: Process) -> str:
+    """Choose the device of a process: each has a GPU of its own where there are GPUs.
+
+    Args:
+        device: What `--device` says.
+        process: The process.
+
+    Returns:
+        A torch device, or "auto" for the only process.
+    """
+    if device != "auto" or process.num_ranks == 1:
+        return device
+    import torch
+
+    return f"cuda:{process.local_rank % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
+
+
 def _number(name: str, default: int) -> int:
     """A whole number of the environment."""
     text = os.environ.get(name, str(default))

@@ -26,10 +26,6 @@ FORMATS: dict[str, Callable[[Transcript], str]] = {
 """Name of a format -> what writes a transcript in it, without a line end."""
 
 
-STREAMED = ("txt", "json", "ctm")
-"""Formats in which several recordings can stand one behind the other."""
-
-
 def ending(format: str) -> str:
     """Give the ending of the files of a format.
 

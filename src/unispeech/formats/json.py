@@ -10,6 +10,7 @@ schema of it.
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from importlib.resources import files
 from typing import Any
@@ -32,14 +33,7 @@ def to_json(transcript: Transcript) -> str:
     Returns:
         The JSON text without a line end; the same document as `to_jsonl`.
     """
-    fields = []
-    for name, value in _document(transcript).items():
-        if isinstance(value, list) and value:
-            rows = ",\n    ".join(_dumps(row) for row in value)
-            fields.append(f'  "{name}": [\n    {rows}\n  ]')
-        else:
-            fields.append(f'  "{name}": {_dumps(value)}')
-    return "{\n" + ",\n".join(fields) + "\n}"
+    return dump(_document(transcript), is_spread=True)
 
 
 def to_jsonl(transcript: Transcript) -> str:
@@ -51,7 +45,7 @@ def to_jsonl(transcript: Transcript) -> str:
     Returns:
         The JSON text without a line end.
     """
-    return _dumps(_document(transcript))
+    return dump(_document(transcript))
 
 
 def from_json(text: str) -> Transcript:
@@ -121,6 +115,28 @@ def _known(kind: type, document: dict[str, Any]) -> dict[str, Any]:
     """The fields that this version of the package knows; a newer one may have added some."""
     names = {field.name for field in fields(kind)}
     return {name: value for name, value in document.items() if name in names}
+
+
+def dump(document: Mapping[str, object], *, is_spread: bool = False) -> str:
+    """Write a document as JSON whose lines end where they are meant to.
+
+    Args:
+        document: Plain values by name.
+        is_spread: Whether each name, and each item of a list, gets a line.
+
+    Returns:
+        The JSON text without a line end.
+    """
+    if not is_spread:
+        return _dumps(document)
+    fields = []
+    for name, value in document.items():
+        if isinstance(value, list) and value:
+            rows = ",\n    ".join(_dumps(row) for row in value)
+            fields.append(f'  "{name}": [\n    {rows}\n  ]')
+        else:
+            fields.append(f'  "{name}": {_dumps(value)}')
+    return "{\n" + ",\n".join(fields) + "\n}"
 
 
 def _dumps(value: object) -> str:

@@ -1,7 +1,7 @@
 """A model and labelled speech -> error rates with intervals, by group, and the most frequent confusions."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from transformers import PreTrainedModel
 
-from unispeech.audio import Waveform, normalise_waveform
+from unispeech.checkpoints.hub import model_files
 from unispeech.checkpoints.huggingface import load_model
-from unispeech.engines.torch_engine import Precision, TorchEngine, find_device
+from unispeech.engines.torch_engine import Precision, find_device
 from unispeech.frames import Seconds
 from unispeech.metrics import Accuracy, Confusion, ErrorRate, accuracy, confusions, error_rate
 from unispeech.phones import nearest
-from unispeech.pipelines.recordings import Recording, run_in_batches
-from unispeech.pipelines.transcriber import Transcriber, model_files
-from unispeech.results import Transcript
+from unispeech.pipelines.classifier import Classifier
+from unispeech.pipelines.recordings import Recording
+from unispeech.pipelines.transcriber import Transcriber
+from unispeech.results import Classification, Transcript
 from unispeech.text import Vocabulary
 from unispeech.tokenizer_files import read_do_normalize
 
@@ -225,16 +226,15 @@ class _Classification:
 
     wanted = "a label"
 
-    def __init__(self, engine: TorchEngine, *, do_normalize: bool, batch_seconds: Seconds) -> None:
-        self._engine, self._do_normalize, self._batch_seconds = engine, do_normalize, batch_seconds
-        self._labels: Mapping[int, str] = engine.model.config.id2label
+    def __init__(self, classifier: Classifier) -> None:
+        self._classifier = classifier
 
     def has_reference(self, cut: "MonoCut") -> bool:
         label = (cut.supervisions[0].custom or {}).get("label")
-        known = self._labels.values()
+        known = self._classifier.labels
         if label is not None and label not in known:
             raise ValueError(
-                f"{cut.id}: label must be one of the model's ({', '.join(list(known)[:20])}), "
+                f"{cut.id}: label must be one of the model's ({', '.join(known[:20])}), "
                 f"but is {label!r}{nearest(label, known)}"
             )
         return label is not None
@@ -242,25 +242,19 @@ class _Classification:
     def answers(
         self, cuts: Sequence["MonoCut"], recordings: Iterable[Recording]
     ) -> Iterator[tuple[int, Answer | Exception]]:
-        for recording, outcome in run_in_batches(
-            recordings, self._classify, batch_seconds=self._batch_seconds
-        ):
-            index = int(recording.source)  # type: ignore[arg-type]
-            if isinstance(outcome, str):
+        for source, outcome in self._classifier.classify_recordings(recordings, top_k=1):
+            index = int(source)  # type: ignore[arg-type]
+            if isinstance(outcome, Classification):
                 label = cuts[index].supervisions[0].custom["label"]
-                yield index, Answer(reference=[label], hypothesis=[outcome])
+                yield index, Answer(reference=[label], hypothesis=[best.label for best in outcome.labels])
             else:
                 yield index, outcome
 
     def score(self, answers: Sequence[Answer]) -> Scores:
         return Scores(
             num_utterances=len(answers),
-            accuracy=accuracy([a.reference[0] for a in answers], [a.hypothesis[0] for a in answers]),
+            accuracy=accuracy([a.reference[0] for a in answers], ["".join(a.hypothesis) for a in answers]),
         )
-
-    def _classify(self, waveforms: list[Waveform]) -> list[str]:
-        inputs = [normalise_waveform(w) if self._do_normalize else w for w in waveforms]
-        return [self._labels[best] for best in self._engine.logits(inputs).argmax(dim=-1).tolist()]
 
 
 def _task(
@@ -284,8 +278,14 @@ def _task(
         )
         return _Recognition(transcriber)
     if hasattr(model, "classifier"):
-        engine = TorchEngine(model, device=find_device(device), precision=precision)
-        return _Classification(engine, do_normalize=do_normalize, batch_seconds=batch_seconds)
+        classifier = Classifier(
+            model,
+            do_normalize=do_normalize,
+            device=find_device(device),
+            precision=precision,
+            batch_seconds=batch_seconds,
+        )
+        return _Classification(classifier)
     raise ValueError(f"{source}: must recognise or classify, but is a {type(model).__name__}; finetune it.")
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
-from unispeech.audio import BLOCK_SECONDS, Waveform, audio_info, load_audio, read_blocks
+from unispeech.audio import BLOCK_SECONDS, Waveform, audio_info, check_waveform, load_audio, read_blocks
 from unispeech.frames import SAMPLE_RATE, Seconds
 
 NUM_AHEAD = 256
@@ -19,6 +20,9 @@ NUM_AHEAD = 256
 
 FAILURES = (ValueError, OSError)
 """What a recording that cannot be read raises; anything else is our mistake and goes through."""
+
+OnProgress = Callable[[Seconds], None]
+"""Is told the seconds of audio that are done since it was last told."""
 
 R = TypeVar("R")
 
@@ -78,6 +82,38 @@ def open_recording(path: str | Path) -> Recording:
         load=lambda: load_audio(path),
         blocks=lambda: read_blocks(path),
     )
+
+
+def open_samples(
+    audio: str | Path | npt.ArrayLike, sample_rate: int | None
+) -> Callable[[], Iterable[Waveform]]:
+    """Open a recording that a caller names or holds.
+
+    Args:
+        audio: Path of an audio file, or (S,) float samples.
+        sample_rate: Rate of the samples in Hz, 16000; None for a file, which states its own.
+
+    Returns:
+        What reads (S_i,) samples that follow one another, from the start at each call.
+
+    Raises:
+        TypeError: If the samples are not floats.
+        ValueError: If the samples have another rate or shape, are not finite, or `sample_rate` is missing
+            for samples or given for a file.
+    """
+    if isinstance(audio, str | Path):
+        if sample_rate is not None:
+            raise ValueError(
+                f"`sample_rate` must be None for a file, which states its own, but is {sample_rate}."
+            )
+        return lambda: read_blocks(audio)
+    if sample_rate is None:
+        raise ValueError(
+            "`sample_rate` must be the rate of the samples in Hz, but is None; pass it along, "
+            "or pass the path of a file."
+        )
+    samples = check_waveform(audio, sample_rate=sample_rate, name="audio")
+    return lambda: split_waveform(samples)
 
 
 def read_stream(stream: BinaryIO, *, name: str = "-") -> Recording:
@@ -190,6 +226,30 @@ def run_in_batches(
                     yield recording, error
             if waveforms:
                 yield from zip(readable, process(waveforms), strict=True)
+
+
+def run_paths(
+    paths: Iterable[str | Path],
+    run: Callable[[list[Recording]], Iterable[tuple[str | Path, R | Exception]]],
+) -> Iterator[tuple[str | Path, R | Exception]]:
+    """Open many files and process them; one that cannot be opened stops no other.
+
+    Args:
+        paths: Audio files, opened `NUM_AHEAD` at a time, so that a generator of many is fine.
+        run: Gives the source of each recording with its result, or with what reading it raised.
+
+    Yields:
+        Each path as it was given, with its result or with the error.
+    """
+    remaining = iter(paths)
+    while ahead := list(islice(remaining, NUM_AHEAD)):
+        recordings = []
+        for path in ahead:
+            try:
+                recordings.append(open_recording(path))
+            except FAILURES as error:
+                yield path, error
+        yield from run(recordings)
 
 
 def _attempt(process: Callable[[Recording], R], recording: Recording) -> R | Exception:

@@ -38,6 +38,11 @@ class Window:
     kept_to: int
     """First frame behind those that are kept."""
 
+    @property
+    def kept(self) -> slice:
+        """Which of its own frames are kept."""
+        return slice(self.kept_from - self.start_frame, self.kept_to - self.start_frame)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
