@@ -1,4 +1,4 @@
-"""What a recording gives: phones, words and the transcript, with times in seconds and scores in [0, 1]."""
+"""What a recording gives: phones, words, segments; times are in seconds, scores in [0, 1]."""
 
 from dataclasses import dataclass, field
 
@@ -58,6 +58,20 @@ class Word:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A stretch of speech: from one silence to the next, or as somebody marked it."""
+
+    start: Seconds
+    """Where it begins."""
+    end: Seconds
+    """Where it ends."""
+    text: str
+    """What was said in it, in the form of the text of the whole."""
+    score: float
+    """Mean of its symbols' scores, in [0, 1]."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Transcript:
     """Everything that is known of one recording."""
 
@@ -71,6 +85,8 @@ class Transcript:
     """The symbols in the order of time; empty for silence or too short a recording."""
     words: list[Word] | None = None
     """The words, or None where the vocabulary has no word boundary."""
+    segments: list[Segment] = field(default_factory=list)
+    """The stretches between silences, or those that were asked for; empty for silence."""
     nbest: list[Reading] | None = None
     """The most probable transcripts, the best first, this one; None where they were not asked for."""
 

@@ -17,7 +17,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 @pytest.fixture(scope="module")
 def transcriber():
-    return Transcriber(tiny_recogniser(), vocabulary=PHONES)
+    return Transcriber(tiny_recogniser(), vocabulary=PHONES, times="spikes")
 
 
 def in_blocks(waveform, size):
@@ -98,6 +98,13 @@ def test_a_stream_can_be_used_again(transcriber):
     first = list(stream.run([babble(1.0)]))[-1].stable
     assert list(stream.run([babble(1.0)]))[-1].stable == first
     assert first.duration == 1.0
+
+
+def test_times_are_spikes_whatever_the_transcriber_gives(transcriber):
+    waveform = babble(1.0)
+    stream = StreamingTranscriber(Transcriber(tiny_recogniser(), vocabulary=PHONES, times="extents"))
+    [*_, last] = stream.run([waveform])
+    assert last.stable == transcriber.transcribe(waveform, 16000)
 
 
 def test_the_callers_buffer_may_change(transcriber):

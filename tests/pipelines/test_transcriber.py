@@ -18,8 +18,7 @@ from tiny_recognisers import (
 )
 from unispeech import Transcriber, UniSpeechModel
 from unispeech.errors import CheckpointError, ManifestError
-from unispeech.pipelines import transcriber as transcriber_module
-from unispeech.pipelines.transcriber import model_files
+from unispeech.pipelines import recordings
 from unispeech.results import Transcript
 from unispeech.text import Vocabulary
 
@@ -65,9 +64,9 @@ def is_same(one: Transcript, other: Transcript) -> None:
 # -- from frames to symbols and seconds ----------------------------------------------------------------------
 
 
-def test_phones_get_the_times_of_the_frames_in_which_they_win():
+def test_spikes_are_the_frames_in_which_phones_win():
     path = ["<pad>", "t͡ʃ", "t͡ʃ", "<pad>", "a", "ŋ", "<pad>", "ŋ"]
-    transcript = scripted(PHONES, [path]).transcribe(babble(samples_for(8) / 16000), 16000)
+    transcript = scripted(PHONES, [path], times="spikes").transcribe(babble(samples_for(8) / 16000), 16000)
     assert transcript.text == "t͡ʃ a ŋ ŋ"
     # Frame t is centred at 12.5 ms + 20 t ms and stands for 10 ms on either side.
     assert [(p.phone, p.start, p.end) for p in transcript.phones] == [
@@ -90,7 +89,7 @@ def test_special_symbols_are_never_shown():
 
 def test_characters_make_words():
     path = ["|", "n", "o", "|", "<pad>", "|", "o", "n", "e", "|"]
-    transcript = scripted(LETTERS, [path]).transcribe(babble(samples_for(10) / 16000), 16000)
+    transcript = scripted(LETTERS, [path], times="spikes").transcribe(babble(samples_for(10) / 16000), 16000)
     assert transcript.text == "no one"
     assert [p.phone for p in transcript.phones] == list("noone")
     assert [(w.word, w.start, w.end) for w in transcript.words] == [
@@ -194,7 +193,7 @@ def test_many_report_the_broken_and_do_the_rest(tmp_path, transcriber):
 
 def test_many_report_a_file_that_breaks_after_its_header_was_read(tmp_path, transcriber, monkeypatch):
     paths = [write_babble(tmp_path / f"{i}.wav", 0.5, i) for i in range(2)]
-    opened = transcriber_module.open_recording
+    opened = recordings.open_recording
 
     def open_and_lose(path):
         recording = opened(path)
@@ -202,14 +201,14 @@ def test_many_report_a_file_that_breaks_after_its_header_was_read(tmp_path, tran
             path.unlink()
         return recording
 
-    monkeypatch.setattr(transcriber_module, "open_recording", open_and_lose)
+    monkeypatch.setattr(recordings, "open_recording", open_and_lose)
     outcomes = dict(transcriber.transcribe_many(paths))
     assert isinstance(outcomes[paths[0]], FileNotFoundError)
     assert isinstance(outcomes[paths[1]], Transcript)
 
 
 def test_many_take_a_generator_as_it_is_needed(tmp_path, transcriber, monkeypatch):
-    monkeypatch.setattr(transcriber_module, "NUM_AHEAD", 2)
+    monkeypatch.setattr(recordings, "NUM_AHEAD", 2)
     path = write_babble(tmp_path / "a.wav", 0.1)
     taken = []
     results = transcriber.transcribe_many(taken.append(i) or path for i in range(6))
@@ -336,20 +335,3 @@ def test_hugging_faces_own_model_is_read_alike(tmp_path, model_dir, transcriber)
         Transcriber(oracle.eval(), vocabulary=PHONES).transcribe(waveform, 16000),
         transcriber.transcribe(waveform, 16000),
     )
-
-
-def test_files_of_a_hub_model_are_fetched(monkeypatch, tmp_path):
-    import huggingface_hub
-
-    asked = {}
-
-    def snapshot_download(repo, *, allow_patterns, local_files_only):
-        asked.update(repo=repo, patterns=allow_patterns, is_away=local_files_only)
-        return str(tmp_path)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    for is_away in (False, True):
-        monkeypatch.setattr(transcriber_module, "is_on_hub", lambda source, here=not is_away: here)
-        assert model_files("someone/unispeech-xy") == tmp_path
-        assert asked == {"repo": "someone/unispeech-xy", "patterns": ["*.json"], "is_away": is_away}
-    assert model_files(tmp_path) == tmp_path

@@ -1,13 +1,13 @@
 """Transcript -> cues: what a player of subtitles shows at once."""
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 from unispeech.formats.spans import Span, coarsest, lay_out
 from unispeech.frames import Seconds
+from unispeech.pipelines.segments import gap_between, split_at_pauses
 from unispeech.results import Transcript
 
-MAX_PAUSE: Seconds = 0.3
-"""A longer silence between two words or phones begins a new cue."""
 MAX_SECONDS: Seconds = 6.0
 """Most seconds of a cue, so that it can be read while it is heard."""
 MAX_CHARACTERS = 84
@@ -30,8 +30,9 @@ def cues(transcript: Transcript) -> list[Cue]:
     """Split a transcript into cues.
 
     A cue holds words where the vocabulary has word boundaries, else phones with spaces between them, else
-    (spelling models without boundaries) characters. It ends before a pause of more than 0.3 s, and before it
-    would last over 6 s or be longer than 84 characters; words and phones are never split.
+    (spelling models without boundaries) characters. It ends with its segment, and before it would last over
+    6 s or be longer than 84 characters; words and phones are never split. A transcript without segments is
+    parted as `split_at_pauses` does.
 
     Args:
         transcript: What a recording gave.
@@ -42,17 +43,22 @@ def cues(transcript: Transcript) -> list[Cue]:
     Raises:
         ValueError: If a time or a score is not finite.
     """
-    gap = _gap(transcript)
+    gap = gap_between(transcript)
+    starts = [segment.start for segment in transcript.segments or split_at_pauses(transcript)]
     groups: list[Span] = []
+    last_place = -1
     for span in coarsest(transcript):
+        place = bisect_right(starts, (span.start + span.end) / 2)
         span = span._replace(label=" ".join(span.label.split()))
         if not span.label:
             continue
         longer = f"{groups[-1].label}{gap}{span.label}" if groups else ""
-        if groups and _is_near(groups[-1], span) and len(longer) <= MAX_CHARACTERS:
+        is_short = len(longer) <= MAX_CHARACTERS
+        if place == last_place and is_short and _is_brief(groups[-1], span):
             groups[-1] = groups[-1]._replace(label=longer, end=max(groups[-1].end, span.end))
         else:
             groups.append(span)
+        last_place = place
     times = lay_out(groups, ticks_per_second=1000, duration=transcript.duration)
     return [
         Cue(start_ms=start, end_ms=end, text=group.label)
@@ -76,15 +82,6 @@ def clock(milliseconds: int, *, point: str) -> str:
     return f"{hours:02}:{minutes:02}:{seconds:02}{point}{milliseconds:03}"
 
 
-def _is_near(group: Span, span: Span) -> bool:
-    """Whether a span may join the cue before it, for all that time says."""
-    pause, length = round(span.start - group.end, 6), round(span.end - group.start, 6)
-    return pause <= MAX_PAUSE and length <= MAX_SECONDS
-
-
-def _gap(transcript: Transcript) -> str:
-    """What stands between two units: nothing in the text of a spelling model without word boundaries."""
-    if transcript.words is not None:
-        return " "
-    joined = "".join(phone.phone for phone in transcript.phones)
-    return "" if joined == transcript.text else " "
+def _is_brief(group: Span, span: Span) -> bool:
+    """Whether a cue may go on to the end of a span."""
+    return round(span.end - group.start, 6) <= MAX_SECONDS

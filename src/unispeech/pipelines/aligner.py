@@ -4,6 +4,7 @@ Shapes in this file: S samples, T frames, N vocabulary, L tokens.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from unispeech.decoding.greedy import TokenSpan
 from unispeech.engines.torch_engine import Precision
 from unispeech.errors import AlignmentError
 from unispeech.frames import SAMPLE_RATE, Seconds, hop, num_frames
+from unispeech.pipelines.segments import split_at_pauses
 from unispeech.pipelines.spelling import STAR, SpelledWord, Speller
 from unispeech.pipelines.transcriber import Transcriber
 from unispeech.results import Phone, Transcript, Word
@@ -122,7 +124,7 @@ class Aligner:
         spans = align(log_probs, tokens, self.vocabulary.blank, fillers=self._fillers(tokens))
         phones = self._phones(spans, log_probs, waveform)
         has_words = not is_phones or len(words) > 1
-        return Transcript(
+        transcript = Transcript(
             audio=name,
             duration=len(waveform) / SAMPLE_RATE,
             text=self.vocabulary.join(phone.phone for phone in phones)
@@ -131,6 +133,7 @@ class Aligner:
             phones=phones,
             words=_words(words, phones) if has_words else None,
         )
+        return replace(transcript, segments=split_at_pauses(transcript, self.transcriber.max_pause))
 
     def _check_room(self, waveform: Waveform, tokens: Sequence[int], name: str) -> None:
         """Refuse a text that cannot fit before the network runs."""

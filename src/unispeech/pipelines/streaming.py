@@ -48,6 +48,9 @@ class StreamingTranscriber:
     While up to `context_seconds` + `delay_seconds` have been heard, the network hears all of it: a recording
     shorter than `delay_seconds` ends as it does offline. Scaling takes what the network hears.
 
+    Times are spikes, the frames in which a phone is named, whatever the transcriber's `times` say: where a
+    phone ends is known only when the next one has come.
+
     Args:
         transcriber: Its network, vocabulary and decoder do the work. A decoder with a language model starts
             anew at each stable part.

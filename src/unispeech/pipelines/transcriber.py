@@ -5,16 +5,16 @@ Shapes in this file: B batch, S samples, T frames, N vocabulary.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
+from typing import Literal, get_args
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel
 
-from unispeech.audio import Waveform, check_waveform, read_blocks
-from unispeech.checkpoints.hub import is_on_hub
+from unispeech.audio import Waveform
+from unispeech.checkpoints.hub import model_files
 from unispeech.checkpoints.huggingface import load_model
 from unispeech.decoding.beam_decoder import BeamDecoder, NbestDecoder, join_nbest
 from unispeech.decoding.decoder import Decoder, GreedyDecoder, LogProbs, decode_blocks
@@ -25,29 +25,24 @@ from unispeech.errors import CheckpointError
 from unispeech.frames import SAMPLE_RATE, Seconds, frame_to_seconds, hop
 from unispeech.models.adapters import check_vocabulary
 from unispeech.pipelines.emissions import Emitter
-from unispeech.pipelines.recordings import (
-    FAILURES,
-    NUM_AHEAD,
-    Recording,
-    open_recording,
-    run_in_batches,
-    split_waveform,
-)
+from unispeech.pipelines.recordings import OnProgress, Recording, open_samples, run_in_batches, run_paths
+from unispeech.pipelines.segments import MAX_PAUSE, split_at_pauses
+from unispeech.pipelines.timing import Sound, TimingDecoder
 from unispeech.results import Candidate, Phone, Reading, Transcript, Word
 from unispeech.text import Vocabulary
 from unispeech.tokenizer_files import read_do_normalize
 
-OnProgress = Callable[[Seconds], None]
-"""Is told the seconds of audio that are done since it was last told."""
+Times = Literal["extents", "spikes"]
+"""What the times of phones are: how long they last, or the frames in which the network names them."""
 
 
 class Transcriber:
     """Writes down what is said: audio in, phones with times out.
 
-    Greedy CTC: each frame (20 ms) names its best symbol, repeats are joined, blanks dropped. A symbol's times
-    are those of the frames in which it wins, each frame standing for the 20 ms around its centre. A CTC
-    network is free to name a symbol on a single frame of it, so **these times are places, not durations**:
-    expect `start` to lie inside the phone and `end` one or two frames later.
+    Greedy CTC: each frame (20 ms) names its best symbol, repeats are joined, blanks dropped. A CTC network is
+    free to name a symbol on a single frame of it. How long the symbol lasts is found by `decoding.extents`,
+    on a grid of 5 ms: the frames between two symbols go to the one, the other, or the silence between them.
+    Where neither sound nor network speaks for silence, one symbol ends where the next begins.
 
     Recordings of up to `window_seconds` go through the network whole, longer ones in windows that are cut
     where it is quietest, overlap, and are joined by their log-probabilities: memory does not grow with the
@@ -74,6 +69,9 @@ class Transcriber:
             list several transcripts fills `nbest` and the phones' `alternatives`.
         inventory: Lays another vocabulary upon the model's, as `decoding.inventory.restrict` makes it for the
             model's own; `decoder` then gets log-probabilities of that one. None changes nothing.
+        times: "extents" are from where a symbol begins to where it ends. "spikes" are the frames in which the
+            network names it, each standing for the 20 ms around its centre: places, not durations.
+        max_pause: Longest silence within a segment, at least 0.
 
     Raises:
         CheckpointError: If the directory lacks weights or vocabulary, or the vocabulary does not fit.
@@ -93,9 +91,13 @@ class Transcriber:
         overlap_seconds: Seconds = 2.0,
         decoder: Decoder | None = None,
         inventory: Restriction | None = None,
+        times: Times = "extents",
+        max_pause: Seconds = MAX_PAUSE,
     ) -> None:
-        if not batch_seconds > 0:
-            raise ValueError(f"`batch_seconds` must be positive, but is {batch_seconds}.")
+        if times not in get_args(Times):
+            raise ValueError(f"`times` must be one of {', '.join(get_args(Times))}, but is {times!r}.")
+        if not max_pause >= 0:
+            raise ValueError(f"`max_pause` must not be negative, but is {max_pause}.")
         if isinstance(model, PreTrainedModel):
             name = model.name_or_path or type(model).__name__
             if vocabulary is None:
@@ -109,6 +111,7 @@ class Transcriber:
             model, device = network, find_device(device)
         _check_head(model, vocabulary, name)
         self.inventory = inventory
+        self.times, self.max_pause = times, max_pause
         self.vocabulary = vocabulary = vocabulary if inventory is None else inventory.vocabulary
         self.do_normalize = do_normalize is not False
         self.batch_seconds = batch_seconds
@@ -147,7 +150,7 @@ class Transcriber:
             ValueError: If the samples have another rate or shape, are not finite, or `sample_rate` is missing
                 for samples or given for a file.
         """
-        transcript = self._decode(*self._emit(_open_blocks(audio, sample_rate)), on_progress)
+        transcript = self._transcribe(open_samples(audio, sample_rate), on_progress)
         return replace(transcript, audio=str(audio)) if isinstance(audio, str | Path) else transcript
 
     def log_probs(
@@ -169,7 +172,13 @@ class Transcriber:
             TypeError: As `transcribe`.
             ValueError: As `transcribe`.
         """
-        yield from self._emit(_open_blocks(audio, sample_rate))[1]
+        open_blocks = open_samples(audio, sample_rate)
+        waveform = self.emitter.read_short(open_blocks)
+        if waveform is None:
+            survey = self.emitter.survey(open_blocks())
+            yield from self._restricted(self.emitter.emit_windows(open_blocks(), survey))
+        else:
+            yield from self._restricted(self.emitter.emit([waveform]))
 
     def transcribe_many(
         self, paths: Iterable[str | Path], *, on_progress: OnProgress | None = None
@@ -186,15 +195,9 @@ class Transcriber:
         Yields:
             Each path as it was given, with its transcript or with the error that reading it raised.
         """
-        remaining = iter(paths)
-        while ahead := list(islice(remaining, NUM_AHEAD)):
-            recordings = []
-            for path in ahead:
-                try:
-                    recordings.append(open_recording(path))
-                except FAILURES as error:
-                    yield path, error
-            yield from self.transcribe_recordings(recordings, on_progress=on_progress)
+        yield from run_paths(
+            paths, lambda recordings: self.transcribe_recordings(recordings, on_progress=on_progress)
+        )
 
     def transcribe_recordings(
         self, recordings: Iterable[Recording], *, on_progress: OnProgress | None = None
@@ -219,7 +222,7 @@ class Transcriber:
             recordings,
             run_batch,
             batch_seconds=self.batch_seconds,
-            process_long=lambda recording: self._decode(*self._emit(recording.open_blocks), on_progress),
+            process_long=lambda recording: self._transcribe(recording.open_blocks, on_progress),
             long_seconds=self.window_seconds,
         )
         for recording, outcome in outcomes:
@@ -237,35 +240,37 @@ class Transcriber:
             A transcript for each, in the order given, its `audio` empty.
         """
         emitted = self._restricted(self.emitter.emit(waveforms))
-        return [
-            self._decode(len(waveform) / SAMPLE_RATE, [log_probs], None)
-            for log_probs, waveform in zip(emitted, waveforms, strict=True)
-        ]
+        transcripts = []
+        for log_probs, waveform in zip(emitted, waveforms, strict=True):
+            sound = Sound(*self._geometry)
+            sound.hear(waveform)
+            transcripts.append(self._decode(len(waveform) / SAMPLE_RATE, [log_probs], None, sound))
+        return transcripts
 
     def _restricted(self, blocks: Iterable[LogProbs]) -> Iterator[LogProbs]:
         """The log-probabilities of the inventory's symbols, where there is one."""
         return iter(blocks) if self.inventory is None else map(self.inventory.apply, blocks)
 
-    def _emit(self, open_blocks: Callable[[], Iterable[Waveform]]) -> tuple[Seconds, Iterator[LogProbs]]:
-        """The length of a recording and its log-probabilities, block by block if it is long."""
-        start: list[Waveform] = []
-        num_samples = 0
-        for block in open_blocks():
-            start.append(block)
-            num_samples += len(block)
-            if num_samples > self.emitter.max_samples:
-                break
-        else:
-            return num_samples / SAMPLE_RATE, self._restricted(self.emitter.emit([np.concatenate(start)]))
-        del start
+    def _transcribe(
+        self, open_blocks: Callable[[], Iterable[Waveform]], on_progress: OnProgress | None
+    ) -> Transcript:
+        """Transcribe what can be read from its start, once or, if it is long, twice."""
+        waveform = self.emitter.read_short(open_blocks)
+        if waveform is not None:
+            [transcript] = self.transcribe_batch([waveform])
+            if on_progress is not None:
+                on_progress(transcript.duration)
+            return transcript
         survey = self.emitter.survey(open_blocks())
-        windows = self.emitter.emit_windows(open_blocks(), survey)
-        return survey.num_samples / SAMPLE_RATE, self._restricted(windows)
+        sound = Sound(*self._geometry)
+        blocks = sound.listen(open_blocks()) if self.times == "extents" else open_blocks()
+        windows = self._restricted(self.emitter.emit_windows(blocks, survey))
+        return self._decode(survey.num_samples / SAMPLE_RATE, windows, on_progress, sound)
 
     def _decode(
-        self, duration: Seconds, blocks: Iterable[LogProbs], on_progress: OnProgress | None
+        self, duration: Seconds, blocks: Iterable[LogProbs], on_progress: OnProgress | None, sound: Sound
     ) -> Transcript:
-        """Decode log-probabilities as they come, telling how far they are."""
+        """Decode log-probabilities and sound as they come, telling how far they are."""
 
         def watched() -> Iterator[LogProbs]:
             done = 0.0
@@ -279,11 +284,12 @@ class Transcriber:
             if on_progress is not None and duration > done:
                 on_progress(duration - done)
 
-        decoder = self.decoder
+        decoder, blank = self.decoder, self.vocabulary.blank
         if isinstance(decoder, BeamDecoder) and decoder.settings.nbest > 1:
             decoder = NbestDecoder(decoder)
-        spans = list(decode_blocks(watched(), decoder, self.vocabulary.blank))
-        transcript = self.name_spans(spans, duration)
+        timing = TimingDecoder(decoder, blank, sound) if self.times == "extents" else None
+        spans = list(decode_blocks(watched(), timing or decoder, blank))
+        transcript = self.name_spans(spans, duration, None if timing is None else timing.times)
         return (
             self._with_nbest(transcript, spans, decoder) if isinstance(decoder, NbestDecoder) else transcript
         )
@@ -317,20 +323,31 @@ class Transcriber:
         config = self.engine.model.config
         return config.conv_kernel, config.conv_stride
 
-    def name_spans(self, spans: Sequence[TokenSpan], duration: Seconds) -> Transcript:
+    def name_spans(
+        self,
+        spans: Sequence[TokenSpan],
+        duration: Seconds,
+        times: Sequence[tuple[Seconds, Seconds]] | None = None,
+    ) -> Transcript:
         """Name what was decoded and give it seconds; special tokens are never shown.
 
         Args:
             spans: Of one recording, in the order of time.
             duration: Of the recording.
+            times: Start and end of each span; None takes its frames, half a hop on either side of their
+                centres.
 
         Returns:
             The transcript, its `audio` empty.
         """
         vocabulary = self.vocabulary
-        spans = [span for span in spans if span.token not in vocabulary.special]
-        symbols = [self._phone(span) for span in spans]
-        is_boundary = [span.token == vocabulary.word_boundary for span in spans]
+        times = [self._spike(span) for span in spans] if times is None else times
+        symbols, is_boundary = [], []
+        for span, (start, end) in zip(spans, times, strict=True):
+            if span.token not in vocabulary.special:
+                phone = vocabulary.symbols[span.token]
+                symbols.append(Phone(phone=phone, start=start, end=min(end, duration), score=span.score))
+                is_boundary.append(span.token == vocabulary.word_boundary)
         phones = [symbol for symbol, boundary in zip(symbols, is_boundary, strict=True) if not boundary]
         words = None
         if vocabulary.word_boundary is not None:
@@ -343,55 +360,13 @@ class Transcriber:
             if is_spelled
             else vocabulary.join(phone.phone for phone in phones)
         )
-        return Transcript(audio="", duration=duration, text=text, phones=phones, words=words)
+        transcript = Transcript(audio="", duration=duration, text=text, phones=phones, words=words)
+        return replace(transcript, segments=split_at_pauses(transcript, self.max_pause))
 
-    def _phone(self, span: TokenSpan) -> Phone:
-        """A span of frames in seconds: a frame stands for half a hop on either side of its centre."""
-        return Phone(
-            phone=self.vocabulary.symbols[span.token],
-            start=max(frame_to_seconds(span.start_frame - 0.5, *self._geometry), 0.0),
-            end=frame_to_seconds(span.end_frame - 0.5, *self._geometry),
-            score=span.score,
-        )
-
-
-def _open_blocks(
-    audio: str | Path | npt.ArrayLike, sample_rate: int | None
-) -> Callable[[], Iterable[Waveform]]:
-    """What reads a recording from its start, as often as it is called."""
-    if isinstance(audio, str | Path):
-        if sample_rate is not None:
-            raise ValueError(
-                f"`sample_rate` must be None for a file, which states its own, but is {sample_rate}."
-            )
-        return lambda: read_blocks(audio)
-    if sample_rate is None:
-        raise ValueError(
-            "`sample_rate` must be the rate of the samples in Hz, but is None; pass it along, "
-            "or pass the path of a file."
-        )
-    samples = check_waveform(audio, sample_rate=sample_rate, name="audio")
-    return lambda: split_waveform(samples)
-
-
-def model_files(source: str | Path) -> Path:
-    """Find the vocabulary and the settings of a model.
-
-    Args:
-        source: A model directory or a Hub id, whose JSON files are then fetched into the Hub's cache.
-
-    Returns:
-        A local directory with the files.
-
-    Raises:
-        CheckpointError: If the Hub cannot be reached and its cache does not hold the model.
-    """
-    if Path(source).is_dir():
-        return Path(source)
-    from huggingface_hub import snapshot_download
-
-    is_away = not is_on_hub(source)
-    return Path(snapshot_download(str(source), allow_patterns=["*.json"], local_files_only=is_away))
+    def _spike(self, span: TokenSpan) -> tuple[Seconds, Seconds]:
+        """The frames of a span in seconds."""
+        start, end = (frame_to_seconds(f - 0.5, *self._geometry) for f in (span.start_frame, span.end_frame))
+        return max(start, 0.0), end
 
 
 def _check_head(model: PreTrainedModel, vocabulary: Vocabulary, name: str) -> None:
