@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
     from unispeech.pipelines.aligner import Aligner
     from unispeech.pipelines.classifier import Classifier
+    from unispeech.pipelines.embedder import Embedder
     from unispeech.pipelines.streaming import StreamingTranscriber
     from unispeech.pipelines.transcriber import Transcriber
     from unispeech.registration import register
@@ -38,6 +39,7 @@ _HOMES = {
     "UniSpeechBaseModelOutput": "unispeech.models",
     "Aligner": "unispeech.pipelines.aligner",
     "Classifier": "unispeech.pipelines.classifier",
+    "Embedder": "unispeech.pipelines.embedder",
     "StreamingTranscriber": "unispeech.pipelines.streaming",
     "Transcriber": "unispeech.pipelines.transcriber",
     "register": "unispeech.registration",
@@ -46,6 +48,7 @@ _HOMES = {
 __all__ = [
     "Aligner",
     "Classifier",
+    "Embedder",
     "StreamingTranscriber",
     "Transcriber",
     "UniSpeechBaseModelOutput",

@@ -16,6 +16,7 @@ VERBS = {
     "transcribe": "Write the phones of recordings, with times.",
     "align": "Find when the phones and words of a known text are said.",
     "classify": "Say which labels fit recordings.",
+    "embed": "Write the representations of recordings, frame by frame or pooled.",
     "pretrain": "Learn representations from labelled and unlabelled speech.",
     "finetune": "Train a recogniser or a classifier on labelled speech.",
     "evaluate": "Measure error rates on labelled speech.",

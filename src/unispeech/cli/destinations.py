@@ -60,20 +60,8 @@ class FolderDestination(Generic[R]):
         ending: str,
         write_as: Callable[[R], str],
     ) -> None:
-        if folder.exists() and not folder.is_dir():
-            raise NotADirectoryError(f"{folder}: `--output` must be a folder, but is a file; name another.")
         self._write_as = write_as
-        self._places: dict[str, Path] = {}
-        owners: dict[Path, str] = {}
-        for listed in recordings:
-            place = folder / f"{listed.name}.{ending}"
-            if place in owners:
-                raise ValueError(
-                    f"`audio` must differ in file names where `--output` is given, but {owners[place]} and "
-                    f"{listed.path} would both be {place}; do them into folders of their own."
-                )
-            owners[place] = listed.path
-            self._places[listed.path] = place
+        self._places = places_in(folder, recordings, ending)
 
     def is_done(self, listed: "Listed") -> bool:
         """Whether the file is there: it is written in one step, so it is whole.
@@ -123,13 +111,8 @@ class LinesDestination(Generic[R]):
                 f"{self._path}: is there already; pass --resume to add what is missing, or remove it."
             )
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        shard = re.compile(rf"{re.escape(path.stem)}(-\d{{5}}-of-\d{{5}})?{re.escape(path.suffix)}")
-        self._done = {
-            audio
-            for file in (path.parent.iterdir() if resume else ())
-            if shard.fullmatch(file.name)
-            for audio in _audio_of_lines(file.read_bytes())
-        }
+        done = all_files(path) if resume else []
+        self._done = {audio for file in done for audio in _audio_of_lines(file.read_bytes())}
         # Without a buffer: each line is written when it is given.
         self._file = self._path.open("ab", buffering=0)
         content = self._path.read_bytes()
@@ -164,6 +147,37 @@ class LinesDestination(Generic[R]):
             raise OSError(error.errno, error.strerror, str(self._path)) from error
 
 
+def places_in(folder: Path, recordings: Sequence["Listed"], ending: str) -> dict[str, Path]:
+    """Name a file for the result of each recording.
+
+    Args:
+        folder: Where the files go.
+        recordings: All that will be written, in all processes.
+        ending: Of the files.
+
+    Returns:
+        Path of each recording -> its file.
+
+    Raises:
+        ValueError: If two recordings would go to one file.
+        NotADirectoryError: If `folder` is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder}: `--output` must be a folder, but is a file; name another.")
+    places: dict[str, Path] = {}
+    owners: dict[Path, str] = {}
+    for listed in recordings:
+        place = folder / f"{listed.name}.{ending}"
+        if place in owners:
+            raise ValueError(
+                f"`audio` must differ in file names where `--output` is given, but {owners[place]} and "
+                f"{listed.path} would both be {place}; do them into folders of their own."
+            )
+        owners[place] = listed.path
+        places[listed.path] = place
+    return places
+
+
 def own_file(path: Path, process: "Process") -> Path:
     """Name the file of one of several processes.
 
@@ -177,6 +191,21 @@ def own_file(path: Path, process: "Process") -> Path:
     if process.num_ranks == 1:
         return path
     return path.with_name(f"{path.stem}-{process.rank:05}-of-{process.num_ranks:05}{path.suffix}")
+
+
+def all_files(path: Path) -> list[Path]:
+    """Find the files of a destination, whatever the number of processes that wrote them.
+
+    Args:
+        path: Of the file, as asked for.
+
+    Returns:
+        Those that are there.
+    """
+    shard = re.compile(rf"{re.escape(path.stem)}(-\d{{5}}-of-\d{{5}})?{re.escape(path.suffix)}")
+    if not path.parent.is_dir():
+        return []
+    return [file for file in sorted(path.parent.iterdir()) if shard.fullmatch(file.name)]
 
 
 def _audio_of_lines(content: bytes) -> list[str]:

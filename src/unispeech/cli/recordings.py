@@ -131,7 +131,7 @@ def place_results(
 def carry_out(
     job: Job[R],
     run: "Callable[[Iterable[Recording], OnProgress], Iterator[tuple[str | Path, R | Exception]]]",
-    show: Callable[[R], None],
+    show: Callable[[R], None] = print,
 ) -> int:
     """Do what is to be done, with progress on stderr; what cannot be read is reported there.
 

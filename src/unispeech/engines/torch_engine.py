@@ -4,7 +4,7 @@ Shapes in this file: B batch, S samples, T frames, N vocabulary.
 """
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from unispeech.audio import Waveform
+from unispeech.models import UniSpeechModel
 from unispeech.models.features import WaveformMoments, given_moments
 
 Precision = Literal["auto", "float32", "bf16"]
@@ -25,7 +26,8 @@ class TorchEngine:
     alone. Dropout is off during a pass; a model that was training goes on training afterwards.
 
     Args:
-        model: Any model that takes `input_values` and `attention_mask` and gives `logits`.
+        model: Any model that takes `input_values` and `attention_mask`, and gives `logits` where those are
+            asked for.
         device: Where to run, such as "cpu" or "cuda:1". "auto" leaves the model where it is. The model is
             moved, not copied.
         precision: "float32"; "bf16" runs matrix products in bfloat16, faster where the processor has it, with
@@ -62,6 +64,45 @@ class TorchEngine:
             The model's logits in float32 on the CPU: (B, T, N) for a recogniser, where frames behind an
             utterance's own mean nothing; (B, num_labels) for a classifier.
         """
+        logits: Tensor = self._run(self.model, waveforms, moments).logits
+        return logits.float().cpu()
+
+    def states(
+        self,
+        waveforms: Sequence[Waveform],
+        layers: Sequence[int] | None = None,
+        *,
+        moments: WaveformMoments | None = None,
+    ) -> list[Tensor]:
+        """Run one batch through the encoder, without a head.
+
+        Args:
+            waveforms: As for `logits`.
+            layers: Which of the num_layers + 1 hidden states to give: 0 is the input of the first layer, k
+                the output of the k-th; in norm-first models all of them are before the final norm. None:
+                the context alone, which is what heads see.
+            moments: As for `logits`.
+
+        Returns:
+            (B, T, H) in float32 on the CPU for each layer, in the order given; frames behind an utterance's
+            own mean nothing.
+        """
+        base = self.model.base_model
+        if layers is None:
+            return [self._run(base, waveforms, moments).last_hidden_state.float().cpu()]
+        # Ours keeps those that are asked for, transformers' own all or none.
+        wanted = list(layers) if isinstance(base, UniSpeechModel) else True
+        states = self._run(base, waveforms, moments, output_hidden_states=wanted).hidden_states
+        return [states[layer].float().cpu() for layer in layers]
+
+    def _run(
+        self,
+        model: PreTrainedModel,
+        waveforms: Sequence[Waveform],
+        moments: WaveformMoments | None,
+        **settings: object,
+    ) -> Any:
+        """Run the model, or its part below the head, on a padded batch."""
         samples = [torch.from_numpy(np.ascontiguousarray(waveform)) for waveform in waveforms]
         input_values = pad_sequence(samples, batch_first=True)  # (B, S)
         attention_mask = pad_sequence(
@@ -76,14 +117,14 @@ class TorchEngine:
                 given_moments(self.model, moments),
                 torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"),
             ):
-                logits: Tensor = self.model(
+                return model(
                     input_values.to(self.device, self.model.dtype),
                     attention_mask=attention_mask.to(self.device),
-                ).logits
+                    **settings,
+                )
         finally:
             for part in training_parts:
                 part.training = True
-        return logits.float().cpu()
 
 
 def find_device(name: str | torch.device = "auto") -> torch.device:

@@ -15,8 +15,7 @@ def write_file(path: Path, content: str | bytes) -> None:
     Raises:
         OSError: If the file cannot be written, with its path; nothing is left behind.
     """
-    # A name may be as long as names can be, so only a part of it goes into that of the file beside.
-    beside = path.with_name(f".{path.name[:40]}.{os.getpid()}.part")
+    beside = name_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -25,3 +24,16 @@ def write_file(path: Path, content: str | bytes) -> None:
         with suppress(OSError):
             beside.unlink()
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def name_beside(path: Path) -> Path:
+    """Name the file that is written before it takes its place.
+
+    Args:
+        path: The place.
+
+    Returns:
+        A path in the same folder.
+    """
+    # A name may be as long as names can be, so only a part of it goes into that of the file beside.
+    return path.with_name(f".{path.name[:40]}.{os.getpid()}.part")
