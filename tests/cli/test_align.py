@@ -1,12 +1,16 @@
 import io
 import sys
+from typing import get_args
 
 import pytest
 
 from tiny_recognisers import LETTERS, save_recogniser, write_babble
 from unispeech import Aligner
 from unispeech.cli import main
+from unispeech.cli.align import Format
+from unispeech.formats import FORMATS
 from unispeech.formats.json import from_json
+from unispeech.formats.textgrid_reader import parse_textgrid
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +48,17 @@ def test_a_table_by_lexicon_from_a_file_into_a_file(capsys, tmp_path, model_dir,
     rows = [line.split("\t") for line in out.read_text(encoding="utf-8").splitlines()]
     assert rows[0] == ["tier", "start", "end", "label", "score"]
     assert [row[3] for row in rows[1:]] == ["Rang", "rang", "7", *"ɹaŋɹaŋ*"]
+
+
+def test_praat_and_elan_are_written(capsys, model_dir, audio):
+    assert set(get_args(Format)) == set(FORMATS)
+    for form in ("TextGrid", "short-TextGrid"):
+        assert run(audio, "a ɹ | ŋ", "--phones", "-m", model_dir, "-f", form) == 0
+        grid = parse_textgrid(capsys.readouterr().out)
+        assert [t.name for t in grid.tiers] == ["words", "phones"]
+        assert [i.label for i in grid.interval_tier("words").labelled()] == ["aɹ", "ŋ"]
+    assert run(audio, "a ɹ | ŋ", "--phones", "-m", model_dir, "-f", "eaf") == 0
+    assert "<ANNOTATION_VALUE>aɹ</ANNOTATION_VALUE>" in capsys.readouterr().out
 
 
 def test_letters_from_standard_input(capsys, monkeypatch, tmp_path, audio):

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator, ValidationError
 import odd_transcripts
 from unispeech.formats import FORMATS
 from unispeech.formats.json import from_json, schema, to_json, to_jsonl
-from unispeech.results import Candidate, Phone, Reading, Transcript, Word
+from unispeech.results import Candidate, Phone, Reading, Segment, Transcript, Word
 
 TRANSCRIPT = Transcript(
     audio="dir/ä.wav",
@@ -20,6 +20,7 @@ TRANSCRIPT = Transcript(
         Phone(phone="t͡ʃ", start=0.0225, end=0.0625, score=0.98765432),
         Phone(phone='"', start=0.1, end=0.12, score=1.0),
     ],
+    segments=[Segment(start=0.0225, end=0.12, text="t͡ʃ a", score=0.99382716)],
 )
 
 WORD = Word(word="t͡ʃa", start=0.0225, end=0.12, score=0.99)
@@ -44,6 +45,7 @@ transcripts = st.builds(
     text=names,
     phones=phones,
     words=st.none() | words,
+    segments=st.lists(st.builds(Segment, start=seconds, end=seconds, text=names, score=scores), max_size=3),
     nbest=st.none() | readings,
 )
 
@@ -54,7 +56,8 @@ def test_json_has_the_documented_fields():
         '{\n  "version": 1,\n  "audio": "dir/ä.wav",\n'
         '  "duration": 1.2346,\n  "text": "t͡ʃ a",\n  "phones": [\n'
         '    {"phone": "t͡ʃ", "start": 0.0225, "end": 0.0625, "score": 0.9877},\n'
-        '    {"phone": "\\"", "start": 0.1, "end": 0.12, "score": 1.0}\n  ]\n}'
+        '    {"phone": "\\"", "start": 0.1, "end": 0.12, "score": 1.0}\n  ],\n'
+        '  "segments": [\n    {"start": 0.0225, "end": 0.12, "text": "t͡ʃ a", "score": 0.9938}\n  ]\n}'
     )
     assert json.loads(text) == json.loads(to_jsonl(TRANSCRIPT))
     assert "\n" not in to_jsonl(TRANSCRIPT)
@@ -69,6 +72,7 @@ def test_words_are_there_where_the_vocabulary_has_boundaries():
         "text": "",
         "phones": [],
         "words": [],
+        "segments": [],
     }
     spoken = Transcript(
         audio="a", duration=1.0, text="", words=[Word(word="ab", start=0.1, end=0.30000001, score=0.5)]
@@ -108,6 +112,13 @@ def test_fields_of_newer_writers_are_passed_over():
     document = json.loads(to_json(TRANSCRIPT))
     document["phones"][0]["colour"] = document["speaker"] = "red"
     assert from_json(json.dumps(document)) == from_json(to_json(TRANSCRIPT))
+
+
+def test_documents_from_before_segments_are_read():
+    document = json.loads(to_json(TRANSCRIPT))
+    del document["segments"]
+    validator.validate(document)
+    assert from_json(json.dumps(document)).segments == []
 
 
 @given(odd_transcripts.transcripts())

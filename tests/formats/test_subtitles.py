@@ -1,4 +1,5 @@
 import html
+from dataclasses import replace
 from datetime import timedelta
 from io import StringIO
 from itertools import pairwise
@@ -13,7 +14,7 @@ from unispeech.formats import FORMATS
 from unispeech.formats.srt import to_srt
 from unispeech.formats.subtitles import clock, cues
 from unispeech.formats.vtt import to_vtt
-from unispeech.results import Phone, Transcript, Word
+from unispeech.results import Phone, Segment, Transcript, Word
 
 
 def spoken(times, words=None, text=None, duration=100.0):
@@ -54,6 +55,17 @@ def test_words_are_shown_where_there_are_any():
 def test_characters_without_word_boundaries_are_joined():
     assert [cue.text for cue in cues(spoken([(0.0, 0.1), (0.1, 0.2)], text="ab"))] == ["ab"]
     assert [cue.text for cue in cues(spoken([(0.0, 0.1), (0.1, 0.2)], text="a b"))] == ["a b"]
+
+
+def test_segments_part_cues_wherever_they_do():
+    heard = spoken([(0.0, 0.1), (0.1, 0.2), (5.0, 5.1), (5.2, 5.3)])
+    halves = [
+        Segment(start=0.0, end=0.1, text="a", score=1.0),
+        Segment(start=0.1, end=6.0, text="", score=1.0),
+    ]
+    assert [cue.text for cue in cues(replace(heard, segments=halves))] == ["a", "b c d"]
+    blank = replace(heard, segments=halves, phones=[heard.phones[0], replace(heard.phones[1], phone=" ")])
+    assert [cue.text for cue in cues(blank)] == ["a"]
 
 
 def test_silence_has_no_cues():

@@ -10,6 +10,9 @@ from cyclopts import Parameter
 STDIN = "-"
 """The text that stands for standard input."""
 
+Format = Literal["tsv", "txt", "json", "srt", "vtt", "ctm", "TextGrid", "short-TextGrid", "eaf"]
+"""The names of `unispeech.formats.FORMATS`, which may not be imported yet."""
+
 Switch = Annotated[bool, Parameter(negative="")]
 
 
@@ -24,9 +27,7 @@ def align(
     g2p: Literal["epitran", "espeak"] | None = None,
     language: str | None = None,
     wildcard: Switch = False,
-    format: Annotated[
-        Literal["tsv", "txt", "json", "srt", "vtt", "ctm"], Parameter(name=["--format", "-f"])
-    ] = "tsv",
+    format: Annotated[Format, Parameter(name=["--format", "-f"])] = "tsv",
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     device: str = "auto",
     precision: Literal["auto", "float32", "bf16"] = "auto",
@@ -42,6 +43,7 @@ def align(
       unispeech align talk.wav talk.txt -m examples/checkpoint --g2p espeak --language en
       unispeech align talk.wav "ɡ ʊ d | m ɔː n ɪ ŋ" --phones -m examples/checkpoint -f json
       unispeech align talk.wav "Good * morning" --lexicon words.dict -m examples/checkpoint
+      unispeech align talk.wav talk.txt -m runs/letters/best -f TextGrid -o talk.TextGrid
 
     Args:
         audio: A recording of any kind, rate and length.
@@ -52,7 +54,8 @@ def align(
         g2p: Make phones of the text by rules (epitran) or by espeak-ng.
         language: Language of the text, for g2p and for models with phones of their own for each language.
         wildcard: Let what cannot be spelled, such as numbers or another script, be a wildcard.
-        format: What to write; tsv is a table of words and phones with start, end and score.
+        format: What to write; tsv is a table of words and phones with start, end and score, TextGrid is for
+            Praat, eaf for ELAN.
         output: File to write to; without it, standard output.
         device: Where to run, such as cpu or cuda:1; auto takes a GPU if there is one.
         precision: auto is bf16 on GPUs that have it and float32 elsewhere.

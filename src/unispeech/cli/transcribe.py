@@ -1,14 +1,22 @@
 """`unispeech transcribe`: the phones of recordings, with times."""
 
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from unispeech.cli.decoding import DecodingOptions
+from unispeech.cli.segments import SegmentOptions
 
 if TYPE_CHECKING:
+    from unispeech.cli.destinations import Destination
+    from unispeech.cli.processes import Process
     from unispeech.cli.recordings import Layout
+    from unispeech.cli.segments import Marks, Outcome
+    from unispeech.pipelines.listing import Listed
+    from unispeech.pipelines.recordings import OnProgress, Recording
     from unispeech.results import Transcript
 
 Format = Literal["txt", "json", "srt", "vtt", "ctm", "tsv", "TextGrid", "short-TextGrid", "eaf"]
@@ -29,17 +37,19 @@ def transcribe(
     batch_seconds: float = 60.0,
     window_seconds: float = 30.0,
     overlap_seconds: float = 2.0,
+    times: Literal["extents", "spikes"] = "extents",
+    segments: SegmentOptions | None = None,
     decoding: DecodingOptions | None = None,
 ) -> int:
     """Write the phones of recordings of any length, with times.
 
     txt is the text alone; for several recordings each line is the path (its control characters
     as escapes), a tab and the text. json is an
-    object with audio, duration, text, phones (each with phone, start, end, score) and, where the model
-    writes word boundaries, words; for several recordings each line is such an object. Seconds count from
-    the start of the recording. srt and vtt are subtitles, ctm and tsv tables with a word or a phone a line,
-    TextGrid is for Praat, eaf for ELAN; docs/formats.md tells what is in each. CTC names a phone where it is
-    surest, often in one frame of 20 ms: start and end say where a phone is, not how long it lasts.
+    object with audio, duration, text, phones (each with phone, start, end, score), segments between pauses
+    and, where the model writes word boundaries, words; for several recordings each line is such an object.
+    Seconds count from the start of the recording. srt and vtt are subtitles, ctm and tsv tables with a word
+    or a phone a line, TextGrid is for Praat, eaf for ELAN; docs/formats.md tells what is in each. start and
+    end are where a phone begins and ends; what is between two phones is silence.
 
     A recording that cannot be read is reported, the rest is done, and the exit status is 1. Recordings
     above --window-seconds go through the network in windows that are cut where it is quietest.
@@ -53,6 +63,7 @@ def transcribe(
       find talks -name '*.wav' | unispeech transcribe --list - -m examples/checkpoint -o transcripts
       unispeech transcribe talk.wav -m examples/checkpoint --lm phones.arpa --hotword 'k a f eː=2'
       unispeech transcribe talk.wav -m examples/checkpoint --inventory swahili.txt --inventory-mode map
+      unispeech transcribe talk.wav -m examples/checkpoint -f TextGrid --segments-from talk.TextGrid --tier A
       sox talk.mp3 -t wav - | unispeech transcribe - -m examples/checkpoint -f json
 
     Args:
@@ -70,20 +81,26 @@ def transcribe(
         batch_seconds: Most seconds of audio that run at once; lower it if memory runs out.
         window_seconds: Most seconds that the network hears at once of one recording.
         overlap_seconds: Seconds at either side of a window that are heard but not kept.
+        times: extents are from where a phone begins to where it ends; spikes are the frames (20 ms) in which
+            the network names it, often one.
+        segments: Where segments begin and end; None parts at pauses of more than 0.3 s.
         decoding: How log-probabilities become transcripts; None decodes greedily.
     """
     from unispeech.cli.processes import own_device
     from unispeech.cli.recordings import carry_out, open_job, place_results, show_result
     from unispeech.pipelines.transcriber import Transcriber
 
-    layout = _layout()
-    job = open_job(
-        audio,
-        list,
-        output,
-        lambda recordings, process: place_results(output, layout, format, recordings, process, resume=resume),
-        resume=resume,
-    )
+    segments = segments or SegmentOptions()
+    marks: Marks | None = None
+
+    def open_destination(
+        recordings: "Sequence[Listed]", process: "Process"
+    ) -> "Destination[Transcript] | None":
+        nonlocal marks
+        marks = segments.marks(recordings)
+        return place_results(output, _layout(marks), format, recordings, process, resume=resume)
+
+    job = open_job(audio, list, output, open_destination, resume=resume)
     decoder, inventory = (decoding or DecodingOptions()).prepare(model)
     transcriber = Transcriber(
         model,
@@ -94,23 +111,35 @@ def transcribe(
         overlap_seconds=overlap_seconds,
         decoder=decoder,
         inventory=inventory,
-    )
-    return carry_out(
-        job,
-        lambda recordings, advance: transcriber.transcribe_recordings(recordings, on_progress=advance),
-        show_result(layout, format, is_alone=len(job.paths) == 1),
+        times=times,
+        max_pause=segments.max_pause,
     )
 
+    def run(recordings: "Iterable[Recording]", advance: "OnProgress") -> "Iterator[Outcome]":
+        transcribe = partial(transcriber.transcribe_recordings, on_progress=advance)
+        if marks is None:
+            return transcribe(recordings)
+        return marks.part(recordings, transcribe, is_kept=format in {"TextGrid", "short-TextGrid"})
 
-def _layout() -> "Layout[Transcript]":
-    """How transcripts are written."""
+    return carry_out(job, run, show_result(_layout(marks), format, is_alone=len(job.paths) == 1))
+
+
+def _layout(marks: "Marks | None" = None) -> "Layout[Transcript]":
+    """How transcripts are written; TextGrids with the tiers of those that mark their segments."""
     from unispeech.cli import visible
     from unispeech.cli.recordings import Layout
     from unispeech.formats import FORMATS, ending
     from unispeech.formats.json import to_jsonl
+    from unispeech.formats.textgrid import to_short_textgrid, to_textgrid
 
+    formats = dict(FORMATS)
+    if marks is not None:
+        formats["TextGrid"] = lambda transcript: to_textgrid(transcript, kept=marks.take(transcript))
+        formats["short-TextGrid"] = lambda transcript: to_short_textgrid(
+            transcript, kept=marks.take(transcript)
+        )
     return Layout(
-        formats=FORMATS,
+        formats=formats,
         streamed={
             "txt": lambda transcript: f"{visible(transcript.audio)}\t{transcript.text}",
             "json": to_jsonl,

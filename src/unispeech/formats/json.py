@@ -1,11 +1,11 @@
 """Transcript <-> JSON: everything that is known of a recording, times in seconds.
 
 One object per recording: `version` (of this layout), `audio` (the path as given), `duration`, `text`,
-`phones` (a list of `phone`, `start`, `end`, `score`) and, where the vocabulary has word boundaries, `words`
-(a list of `word`, `start`, `end`, `score`). Where several transcripts were asked for, `nbest` lists them
-(`text`, `log_prob`, `score`), and each phone has `alternatives` (`phone`, `prob`). Seconds and scores are
-rounded to four decimals: a tenth of a millisecond. `transcript.schema.json` beside this file is the JSON
-schema of it.
+`phones` (a list of `phone`, `start`, `end`, `score`), `segments` (a list of `start`, `end`, `text`, `score`)
+and, where the vocabulary has word boundaries, `words` (a list of `word`, `start`, `end`, `score`). Where
+several transcripts were asked for, `nbest` lists them (`text`, `log_prob`, `score`), and each phone has
+`alternatives` (`phone`, `prob`). Seconds and scores are rounded to four decimals: a tenth of a millisecond.
+`transcript.schema.json` beside this file is the JSON schema of it.
 """
 
 import json
@@ -15,7 +15,7 @@ from dataclasses import asdict, fields
 from importlib.resources import files
 from typing import Any
 
-from unispeech.results import Candidate, Phone, Reading, Transcript, Word
+from unispeech.results import Candidate, Phone, Reading, Segment, Transcript, Word
 
 VERSION = 1
 """Version of the layout. It rises when what a reader relies on changes; new fields alone leave it."""
@@ -69,6 +69,7 @@ def from_json(text: str) -> Transcript:
         nbest = document.pop("nbest", None)
         document["nbest"] = None if nbest is None else [Reading(**_known(Reading, row)) for row in nbest]
         document["phones"] = [_phone(phone) for phone in document["phones"]]
+        document["segments"] = [Segment(**_known(Segment, row)) for row in document.get("segments", [])]
         document["words"] = None if words is None else [Word(**_known(Word, word)) for word in words]
         return Transcript(**_known(Transcript, document))
     except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
@@ -92,7 +93,7 @@ def _document(transcript: Transcript) -> dict[str, Any]:
         if document[name] is None:
             del document[name]
     document["duration"] = round(transcript.duration, NUM_DECIMALS)
-    for rows in (document["phones"], document.get("words", [])):
+    for rows in (document["phones"], document["segments"], document.get("words", [])):
         for row in rows:
             row.update({key: round(row[key], NUM_DECIMALS) for key in ("start", "end", "score")})
     for row in document["phones"]:
