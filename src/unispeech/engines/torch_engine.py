@@ -13,6 +13,9 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from unispeech.audio import Waveform
+from unispeech.decoding.decoder import LogProbs
+from unispeech.engines.engine import WindowMoments
+from unispeech.frames import num_frames
 from unispeech.models import UniSpeechModel
 from unispeech.models.features import WaveformMoments, given_moments
 
@@ -20,7 +23,7 @@ Precision = Literal["auto", "float32", "bf16"]
 
 
 class TorchEngine:
-    """Runs a model on batches without touching its weights.
+    """Runs a model on batches without touching its weights: an `Engine`, and of other heads too.
 
     The attention mask always goes along, so that our models give every utterance the scores that it gets
     alone. Dropout is off during a pass; a model that was training goes on training afterwards.
@@ -52,7 +55,57 @@ class TorchEngine:
         has_fast_bf16 = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         self.precision = ("bf16" if has_fast_bf16 else "float32") if precision == "auto" else precision
 
-    def logits(self, waveforms: Sequence[Waveform], *, moments: WaveformMoments | None = None) -> Tensor:
+    name = "torch"
+
+    @property
+    def kernels(self) -> tuple[int, ...]:
+        """Kernel size of each convolution."""
+        return tuple(self.model.config.conv_kernel)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Stride of each convolution."""
+        return tuple(self.model.config.conv_stride)
+
+    @property
+    def num_symbols(self) -> int:
+        """Classes of a recogniser's head."""
+        return int(self.model.config.vocab_size)
+
+    @property
+    def blank(self) -> int | None:
+        """The class that is the CTC blank."""
+        blank: int | None = self.model.config.pad_token_id
+        return blank
+
+    @property
+    def has_group_norm(self) -> bool:
+        """Whether the first convolution is normalised over time."""
+        return bool(self.model.config.feat_extract_norm == "group")
+
+    @property
+    def is_cpu(self) -> bool:
+        """Whether it runs on the processor."""
+        return self.device.type == "cpu"
+
+    def log_probs(
+        self, waveforms: Sequence[Waveform], *, moments: WindowMoments | None = None
+    ) -> list[LogProbs]:
+        """Run a recogniser on one batch.
+
+        Args:
+            waveforms: As for `logits`.
+            moments: As for `logits`.
+
+        Returns:
+            (T_i, N) float32 natural log-probabilities of each utterance's own frames.
+        """
+        logits = self.logits(waveforms) if moments is None else self.logits(waveforms, moments=moments)
+        rows = logits.log_softmax(dim=-1).numpy()  # (B, T, N)
+        lengths = (num_frames(len(waveform), self.kernels, self.strides) for waveform in waveforms)
+        return [row[:frames] for row, frames in zip(rows, lengths, strict=True)]
+
+    def logits(self, waveforms: Sequence[Waveform], *, moments: WindowMoments | None = None) -> Tensor:
         """Run one batch.
 
         Args:
@@ -72,7 +125,7 @@ class TorchEngine:
         waveforms: Sequence[Waveform],
         layers: Sequence[int] | None = None,
         *,
-        moments: WaveformMoments | None = None,
+        moments: WindowMoments | None = None,
     ) -> list[Tensor]:
         """Run one batch through the encoder, without a head.
 
@@ -99,7 +152,7 @@ class TorchEngine:
         self,
         model: PreTrainedModel,
         waveforms: Sequence[Waveform],
-        moments: WaveformMoments | None,
+        moments: WindowMoments | None,
         **settings: object,
     ) -> Any:
         """Run the model, or its part below the head, on a padded batch."""
@@ -108,13 +161,14 @@ class TorchEngine:
         attention_mask = pad_sequence(
             [torch.ones(len(row), dtype=torch.long) for row in samples], batch_first=True
         )
+        given = None if moments is None else WaveformMoments(*map(torch.from_numpy, moments))
         # Parts may differ: a caller can keep a frozen encoder in evaluation mode while the head trains.
         training_parts = [part for part in self.model.modules() if part.training]
         self.model.eval()
         try:
             with (
                 torch.inference_mode(),
-                given_moments(self.model, moments),
+                given_moments(self.model, given),
                 torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"),
             ):
                 return model(

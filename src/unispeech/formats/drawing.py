@@ -113,15 +113,15 @@ def _shifted(part: Transcript, whole: Transcript, start: Seconds) -> Transcript:
 
 def _probabilities(transcriber: "Transcriber", waveform: Waveform, start: Seconds) -> FrameProbabilities:
     """What the network thinks of each frame; a frame stands for half a hop on either side of its centre."""
-    vocabulary, config = transcriber.vocabulary, transcriber.engine.model.config
+    vocabulary, engine = transcriber.vocabulary, transcriber.engine
     blocks = list(transcriber.log_probs(waveform, SAMPLE_RATE))
     log_probs = np.concatenate(blocks) if blocks else np.zeros((0, len(vocabulary)), np.float32)
     return FrameProbabilities(
         probs=np.exp(log_probs),
         symbols=vocabulary.symbols,
         blank=vocabulary.blank,
-        start=start + frame_to_seconds(-0.5, config.conv_kernel, config.conv_stride),
-        hop=hop(config.conv_stride) / SAMPLE_RATE,
+        start=start + frame_to_seconds(-0.5, engine.kernels, engine.strides),
+        hop=hop(engine.strides) / SAMPLE_RATE,
     )
 
 

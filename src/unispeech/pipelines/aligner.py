@@ -137,9 +137,9 @@ class Aligner:
 
     def _check_room(self, waveform: Waveform, tokens: Sequence[int], name: str) -> None:
         """Refuse a text that cannot fit before the network runs."""
-        config = self.transcriber.engine.model.config
-        step = hop(config.conv_stride) / SAMPLE_RATE
-        found = num_frames(len(waveform), config.conv_kernel, config.conv_stride)
+        engine = self.transcriber.engine
+        step = hop(engine.strides) / SAMPLE_RATE
+        found = num_frames(len(waveform), engine.kernels, engine.strides)
         needed, repeats = num_frames_needed(tokens), num_repeats(tokens)
         if found < needed:
             raise AlignmentError(
@@ -161,14 +161,14 @@ class Aligner:
         self, spans: Sequence[TokenSpan], log_probs: npt.NDArray[np.float32], waveform: Waveform
     ) -> list[Phone]:
         """Name the spans and give them their extents."""
-        config = self.transcriber.engine.model.config
+        engine = self.transcriber.engine
         times = extents(
             spans,
             log_probs,
             self.vocabulary.blank,
-            acoustics=measure(waveform, len(log_probs), config.conv_kernel, config.conv_stride),
-            kernels=config.conv_kernel,
-            strides=config.conv_stride,
+            acoustics=measure(waveform, len(log_probs), engine.kernels, engine.strides),
+            kernels=engine.kernels,
+            strides=engine.strides,
         )
         return [
             Phone(

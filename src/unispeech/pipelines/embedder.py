@@ -18,9 +18,9 @@ from transformers import PreTrainedModel
 from unispeech.audio import Waveform
 from unispeech.checkpoints.hub import model_files
 from unispeech.checkpoints.huggingface import load_model
+from unispeech.engines.engine import WindowMoments
 from unispeech.engines.torch_engine import Precision, TorchEngine, find_device
 from unispeech.frames import SAMPLE_RATE, Seconds, frame_to_seconds, hop, num_frames
-from unispeech.models.features import WaveformMoments
 from unispeech.pipelines.passes import Passes
 from unispeech.pipelines.recordings import OnProgress, Recording, open_samples, run_in_batches, run_paths
 from unispeech.tokenizer_files import read_do_normalize
@@ -250,7 +250,7 @@ class Embedder:
 
         return _Heard(num_frames=num, duration=duration, blocks=blocks())
 
-    def _represent(self, inputs: Sequence[Waveform], moments: WaveformMoments | None) -> Tensor:
+    def _represent(self, inputs: Sequence[Waveform], moments: WindowMoments | None) -> Tensor:
         """The (B, T, H) representations of a batch."""
         if self.layers is None:
             return self.engine.states(inputs, moments=moments)[0]

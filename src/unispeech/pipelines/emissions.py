@@ -9,8 +9,8 @@ import numpy as np
 
 from unispeech.audio import Waveform
 from unispeech.decoding.decoder import LogProbs
-from unispeech.engines.torch_engine import TorchEngine
-from unispeech.frames import Seconds, num_frames, receptive_field
+from unispeech.engines.engine import Engine
+from unispeech.frames import Seconds, receptive_field
 from unispeech.pipelines.passes import Passes
 from unispeech.pipelines.windows import Survey
 
@@ -37,7 +37,7 @@ class Emitter(Passes):
 
     def __init__(
         self,
-        engine: TorchEngine,
+        engine: Engine,
         *,
         do_normalize: bool,
         window_seconds: Seconds,
@@ -51,7 +51,7 @@ class Emitter(Passes):
             overlap_seconds=overlap_seconds,
             batch_seconds=batch_seconds,
         )
-        self.num_symbols = int(engine.model.config.vocab_size)
+        self.num_symbols = engine.num_symbols
 
     def emit(self, waveforms: Sequence[Waveform]) -> list[LogProbs]:
         """Run whole recordings as one batch.
@@ -67,10 +67,8 @@ class Emitter(Passes):
         emitted = [np.zeros((0, self.num_symbols), np.float32) for _ in waveforms]
         if spoken:
             inputs = self.scale([waveforms[index] for index in spoken])
-            log_probs = self.engine.logits(inputs).log_softmax(dim=-1).numpy()  # (B, T, N)
-            for row, index in enumerate(spoken):
-                frames = num_frames(len(waveforms[index]), self.kernels, self.strides)
-                emitted[index] = log_probs[row, :frames]
+            for index, log_probs in zip(spoken, self.engine.log_probs(inputs), strict=True):
+                emitted[index] = log_probs
         return emitted
 
     def emit_windows(self, blocks: Iterable[Waveform], survey: Survey) -> Iterator[LogProbs]:
@@ -86,13 +84,8 @@ class Emitter(Passes):
         if survey.peak <= SILENCE_PEAK:
             return
         for part in self.cut(blocks, survey):
-            logits = (
-                self.engine.logits(part.waveforms)
-                if part.moments is None
-                else self.engine.logits(part.waveforms, moments=part.moments)
-            )
-            log_probs = logits.log_softmax(dim=-1).numpy()
-            for row, window in zip(log_probs, part.windows, strict=True):
+            rows = self.engine.log_probs(part.waveforms, moments=part.moments)
+            for row, window in zip(rows, part.windows, strict=True):
                 yield row[window.kept]
 
     def _is_spoken(self, waveform: Waveform) -> bool:

@@ -10,12 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from unispeech.audio import Waveform, normalise_waveform
-from unispeech.engines.torch_engine import TorchEngine
+from unispeech.engines.engine import Engine, WindowMoments
 from unispeech.frames import SAMPLE_RATE, Seconds, hop, num_frames
-from unispeech.models.features import WaveformMoments
 from unispeech.pipelines.windows import Survey, Window, cut_windows, plan_windows, survey_blocks
 
 
@@ -27,7 +25,7 @@ class Pass:
     """What is heard and what of it is kept, in frames of the recording."""
     waveforms: list[Waveform]
     """(S_i,) samples of each window, scaled as the model wants them."""
-    moments: WaveformMoments | None
+    moments: WindowMoments | None
     """Statistics of the whole recording for group norm; None where the model has none."""
 
 
@@ -53,7 +51,7 @@ class Passes:
 
     def __init__(
         self,
-        engine: TorchEngine,
+        engine: Engine,
         *,
         do_normalize: bool,
         window_seconds: Seconds,
@@ -71,14 +69,12 @@ class Passes:
             )
         self.engine = engine
         self.do_normalize = do_normalize
-        config = engine.model.config
-        self.kernels, self.strides = tuple(config.conv_kernel), tuple(config.conv_stride)
-        self.has_group_norm = config.feat_extract_norm == "group"
+        self.kernels, self.strides = engine.kernels, engine.strides
+        self.has_group_norm = engine.has_group_norm
         self.max_samples = round(window_seconds * SAMPLE_RATE)
         self.max_frames = num_frames(self.max_samples, self.kernels, self.strides)
         self.overlap_frames = round(overlap_seconds * SAMPLE_RATE / hop(self.strides))
-        is_cpu = engine.device.type == "cpu"
-        self.num_windows = 1 if is_cpu else max(int(batch_seconds / window_seconds), 1)
+        self.num_windows = 1 if engine.is_cpu else max(int(batch_seconds / window_seconds), 1)
 
     def read_short(self, open_blocks: Callable[[], Iterable[Waveform]]) -> Waveform | None:
         """Read a recording that can be heard at once.
@@ -147,13 +143,13 @@ class Passes:
                 batch = []
                 _trim_heap()
 
-    def _moments(self, survey: Survey, shift: float, scale: float) -> WaveformMoments | None:
+    def _moments(self, survey: Survey, shift: float, scale: float) -> WindowMoments | None:
         """The survey's moments for group norm, as the scaled waveform has them."""
         if not self.has_group_norm:
             return None
         mean = (survey.window_mean - shift) * scale
         covariance = survey.window_covariance * scale**2
-        return WaveformMoments(torch.from_numpy(mean), torch.from_numpy(covariance))
+        return WindowMoments(mean, covariance)
 
 
 def _trim_heap() -> None:

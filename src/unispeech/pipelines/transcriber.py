@@ -320,8 +320,7 @@ class Transcriber:
     @property
     def _geometry(self) -> tuple[Sequence[int], Sequence[int]]:
         """Kernels and strides of the model's convolutions."""
-        config = self.engine.model.config
-        return config.conv_kernel, config.conv_stride
+        return self.engine.kernels, self.engine.strides
 
     def name_spans(
         self,
