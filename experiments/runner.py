@@ -218,7 +218,7 @@ class _Crew:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=os.environ | {"OMP_NUM_THREADS": str(self._threads)},
+                env={"OMP_NUM_THREADS": str(self._threads)} | os.environ,
                 start_new_session=True,  # so that Ctrl-C comes to us alone, who pass it on
                 pass_fds=(self._lock,),
             )
