@@ -215,9 +215,7 @@ def steps(say: Say, arguments: argparse.Namespace, device: torch.device) -> None
 
 def kept_heap(say: Say, arguments: argparse.Namespace) -> None:
     """A step of ours with the system's way of freeing memory, as above, and with that of our training."""
-    say(
-        "\n## Freed memory\n\nOurs alone, processes in turn; a training keeps what it frees (`training/heap.py`).\n"
-    )
+    say("\n## Freed memory\n\nOurs alone, in turn; a training keeps what it frees (`training/heap.py`).\n")
     say(
         "| size | precision | given back, audio s/s | kept, audio s/s | ratio | given back, GB | kept, GB |\n"
         "|---|---|---|---|---|---|---|"
