@@ -38,7 +38,8 @@ class Phone:
     end: Seconds
     """Where it ends; at least `start`."""
     score: float
-    """Mean probability of the symbol over its frames, in [0, 1]."""
+    """Mean probability of the symbol over the frames in which the network names it, in [0, 1]; from a model
+    that is calibrated, the probability that it was said."""
     alternatives: list[Candidate] | None = None
     """What may have been said here, the most probable first, this symbol among them; None: not asked for."""
 

@@ -21,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from unispeech.checkpoints.hub import is_on_hub
 from unispeech.configuration import UniSpeechConfig
+from unispeech.decoding.calibration import CALIBRATION
 from unispeech.errors import CheckpointError
 from unispeech.models import (
     UniSpeechForCTC,
@@ -68,6 +69,8 @@ _WEIGHTS = (
     "pytorch_model*.bin.index.json",
 )
 """Names of weight files; what an older save has of them, a newer one never keeps."""
+
+_OF_MODEL = ("config.json", "generation_config.json", CALIBRATION)
 
 _PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
@@ -318,7 +321,8 @@ def _carry_over(old: Path, fresh: Path) -> None:
     """Link or copy what an older directory has and the new one lacks, except its model."""
     for item in old.iterdir():
         place = fresh / item.name
-        is_model = item.name in ("config.json", "generation_config.json") or any(map(item.match, _WEIGHTS))
+        # A calibration is that of the older weights.
+        is_model = item.name in _OF_MODEL or any(map(item.match, _WEIGHTS))
         # Both preprocessor files say the same: when one is new, the other would contradict it.
         is_stale = item.name in _PREPROCESSORS and any((fresh / name).is_file() for name in _PREPROCESSORS)
         if place.exists() or is_model or is_stale:

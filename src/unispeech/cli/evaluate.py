@@ -23,6 +23,7 @@ def evaluate(
     *,
     by: Literal["language", "speaker"] | None = None,
     top: int = 20,
+    calibrate: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
     device: str = "auto",
     precision: Literal["auto", "float32", "bf16"] = "auto",
@@ -34,16 +35,23 @@ def evaluate(
     their accuracy. Each with a 95 % interval over utterances, and the most frequent confusions. An
     utterance whose audio cannot be read is reported, the rest is done, and the exit status is 1.
 
+    ECE is the expected calibration error of a recogniser's scores: how far the score of a phone is, over 15
+    bins, from the share of phones with such scores that are right, which are those that the alignment with
+    the fewest errors pairs with the same phone of the reference. --calibrate fits a map from scores to
+    probabilities and writes it beside the model, where transcribe finds it; what is recognised stays.
+
     Examples:
       unispeech evaluate examples/checkpoint data/dev
       unispeech evaluate runs/keywords/best data/theo --by speaker
       unispeech evaluate runs/sv/best data/sv/cuts.jsonl.gz --json > sv.json
+      unispeech evaluate runs/sv/best data/sv --calibrate
 
     Args:
         model: A model directory or a Hub id.
         data: A folder that unispeech prepare or synthesise made, or its cuts.jsonl.gz.
         by: Give the rates of each language or speaker as well.
         top: How many kinds of confusion to list.
+        calibrate: Fit a calibration of the scores and write it to MODEL/calibration.json.
         json: Write everything as one JSON object.
         device: Where to run, such as cpu or cuda:1; auto takes a GPU if there is one.
         precision: auto is bf16 on GPUs that have it and float32 elsewhere.
@@ -55,19 +63,27 @@ def evaluate(
     from unispeech.cli import one_line
     from unispeech.cli.progress import audio_progress
     from unispeech.data.cuts import CutFiles
+    from unispeech.decoding.calibration import CALIBRATION, write_calibration
     from unispeech.pipelines.evaluation import evaluate_model
 
+    if calibrate and not Path(model).is_dir():
+        raise ValueError(
+            f"`model` must be a directory for {CALIBRATION} to be written to, but is {model}; download it."
+        )
     with audio_progress(lambda: sum(cut.duration for cut in CutFiles(data))) as advance:
         evaluation = evaluate_model(
             model,
             data,
             by=by,
             top=top,
+            calibrate=calibrate,
             device=device,
             precision=precision,
             batch_seconds=batch_seconds,
             on_progress=advance,
         )
+    if evaluation.fit is not None:
+        write_calibration(model, evaluation.fit.calibration)
     for reason in evaluation.unreadable.values():
         print(f"unispeech: {one_line(reason)}", file=sys.stderr)
     if json:
@@ -91,6 +107,12 @@ def _print(evaluation: "Evaluation") -> None:
     if evaluation.unreadable:
         print(f"{len(evaluation.unreadable)} utterances left out: their audio cannot be read")
     console.print(_rates_table(evaluation))
+    if evaluation.fit is not None:
+        fit, calibration = evaluation.fit, evaluation.fit.calibration
+        print(
+            f"calibrated: slope {calibration.slope:.3f}, bias {calibration.bias:+.3f} by {fit.num_symbols} "
+            f"symbols; ECE {fit.held_out_ece * 100:.2f} % on utterances that the fit did not see"
+        )
     if evaluation.confusions:
         console.print(_confusions_table(evaluation.confusions))
 
@@ -123,6 +145,8 @@ def _rows(scores: "Scores") -> list[list[str]]:
         if rate is not None:
             counts = (rate.substitutions, rate.insertions, rate.deletions, rate.num_reference)
             rows.append([name, *_share(rate), *map(str, counts)])
+    if scores.ece is not None:
+        rows.append(["ECE", f"{scores.ece * 100:.2f}", *[""] * 5])
     if scores.accuracy is not None:
         rows.append(["accuracy", *_share(scores.accuracy), "", "", "", str(scores.accuracy.num_total)])
     return rows

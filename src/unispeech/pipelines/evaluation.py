@@ -1,4 +1,4 @@
-"""A model and labelled speech -> error rates with intervals, by group, and the most frequent confusions."""
+"""A model and labelled speech -> error rates with intervals, by group, confusions, calibration of scores."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,6 +12,13 @@ from transformers import PreTrainedModel
 
 from unispeech.checkpoints.hub import model_files
 from unispeech.checkpoints.huggingface import load_model
+from unispeech.decoding.calibration import (
+    Calibration,
+    expected_calibration_error,
+    fit_calibration,
+    is_right,
+    read_calibration,
+)
 from unispeech.engines.torch_engine import Precision, find_device
 from unispeech.frames import Seconds
 from unispeech.metrics import Accuracy, Confusion, ErrorRate, accuracy, confusions, error_rate
@@ -45,6 +52,8 @@ class Answer:
     """The words, or None where the vocabulary has no word boundary."""
     hypothesis_words: list[str] | None = None
     """The same of the model."""
+    scores: list[float] | None = None
+    """Of each symbol of the hypothesis, as the network gives it; None for a classifier."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +70,22 @@ class Scores:
     """Word error rate, of models that write word boundaries."""
     accuracy: Accuracy | None = None
     """Share of right labels, of classifiers."""
+    ece: float | None = None
+    """Expected calibration error of the scores as `Transcriber` gives them, in [0, 1]; see
+    `decoding.calibration` for what counts as right. None for classifiers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationFit:
+    """A calibration that was fitted on a set."""
+
+    calibration: Calibration
+    """By all of the set."""
+    num_symbols: int
+    """Symbols recognised in it."""
+    held_out_ece: float
+    """Expected calibration error in [0, 1] where each half of the set, every second utterance, is calibrated
+    by what was fitted on the other half."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +110,8 @@ class Evaluation:
     """Utterances that were left out because they have no transcript or label of the model's kind."""
     unreadable: dict[str, str] = field(default_factory=dict)
     """Id of each utterance that was left out because its audio cannot be read -> why."""
+    fit: CalibrationFit | None = None
+    """A calibration of the scores; None where none was asked for."""
 
 
 def evaluate_model(
@@ -93,6 +120,7 @@ def evaluate_model(
     *,
     by: Group | None = None,
     top: int = 20,
+    calibrate: bool = False,
     device: str = "auto",
     precision: Precision = "auto",
     batch_seconds: Seconds = 60.0,
@@ -108,6 +136,7 @@ def evaluate_model(
         data: A file of cuts, or a folder with a `cuts.jsonl.gz`.
         by: Field by which results are told apart; None for nothing.
         top: How many kinds of confusion to give at most.
+        calibrate: Whether to fit a calibration of the scores too; it is not written anywhere.
         device: Where to run; "auto" takes the first GPU if there is one.
         precision: As for `Transcriber`.
         batch_seconds: Most seconds of audio that run at once.
@@ -119,7 +148,8 @@ def evaluate_model(
     Raises:
         CheckpointError: If the model cannot be used.
         ManifestError: If a line is not a cut.
-        ValueError: If no utterance can be scored, or a label is none of the model's.
+        ValueError: If no utterance can be scored, a label is none of the model's, or scores are to be
+            calibrated that do not allow it.
         ImportError: If lhotse is not installed.
     """
     try:
@@ -164,14 +194,15 @@ def evaluate_model(
         confusions=confusions([a.reference for a in ordered], [a.hypothesis for a in ordered], top=top),
         num_unlabelled=len(all_cuts) - len(cuts),
         unreadable=unreadable,
+        fit=_fit(ordered) if calibrate else None,
     )
 
 
 class _Recognition:
     """Scoring of what a CTC model writes."""
 
-    def __init__(self, transcriber: Transcriber) -> None:
-        self._transcriber = transcriber
+    def __init__(self, transcriber: Transcriber, calibration: Calibration) -> None:
+        self._transcriber, self._calibration = transcriber, calibration
         self._vocabulary = transcriber.vocabulary
         self.wanted = "phones" if self._vocabulary.kind == "phones" else "a text"
 
@@ -198,6 +229,7 @@ class _Recognition:
             )
             if has_words
             else None,
+            ece=expected_calibration_error(*_scored(answers, self._calibration)),
         )
 
     def _reference(self, cut: "MonoCut") -> str:
@@ -218,6 +250,7 @@ class _Recognition:
             hypothesis=[phone.phone for phone in transcript.phones],
             reference_words=None if boundary is None else words,
             hypothesis_words=None if transcript.words is None else [word.word for word in transcript.words],
+            scores=[phone.score for phone in transcript.phones],
         )
 
 
@@ -275,8 +308,9 @@ def _task(
             device=find_device(device),
             precision=precision,
             batch_seconds=batch_seconds,
+            times="spikes",
         )
-        return _Recognition(transcriber)
+        return _Recognition(transcriber, read_calibration(files))
     if hasattr(model, "classifier"):
         classifier = Classifier(
             model,
@@ -287,6 +321,33 @@ def _task(
         )
         return _Classification(classifier)
     raise ValueError(f"{source}: must recognise or classify, but is a {type(model).__name__}; finetune it.")
+
+
+def _scored(answers: Sequence[Answer], calibration: Calibration) -> tuple[list[float], list[bool]]:
+    """Score of each symbol recognised, and whether it is right."""
+    scores = [calibration.apply(score) for answer in answers for score in answer.scores or []]
+    return scores, [right for a in answers for right in is_right(a.reference, a.hypothesis)]
+
+
+def _fit(answers: Sequence[Answer]) -> CalibrationFit:
+    """Fit a calibration, and see what it is worth where it was not fitted."""
+    if answers[0].scores is None:
+        raise ValueError(
+            "`calibrate` must be left out for a classifier, whose scores are not those of phones."
+        )
+    scores, rights = _scored(answers, Calibration())
+    calibration = fit_calibration(scores, rights)
+    unseen_scores: list[float] = []
+    unseen_rights: list[bool] = []
+    for half, other in ((answers[::2], answers[1::2]), (answers[1::2], answers[::2])):
+        found = _scored(half, fit_calibration(*_scored(other, Calibration())))
+        unseen_scores += found[0]
+        unseen_rights += found[1]
+    return CalibrationFit(
+        calibration=calibration,
+        num_symbols=len(scores),
+        held_out_ece=expected_calibration_error(unseen_scores, unseen_rights),
+    )
 
 
 def _grouped(

@@ -17,6 +17,7 @@ from unispeech.audio import Waveform
 from unispeech.checkpoints.hub import model_files
 from unispeech.checkpoints.huggingface import load_model
 from unispeech.decoding.beam_decoder import BeamDecoder, NbestDecoder, join_nbest
+from unispeech.decoding.calibration import Calibration, read_calibration
 from unispeech.decoding.decoder import Decoder, GreedyDecoder, LogProbs, decode_blocks
 from unispeech.decoding.greedy import TokenSpan
 from unispeech.decoding.inventory import Restriction
@@ -72,9 +73,13 @@ class Transcriber:
         times: "extents" are from where a symbol begins to where it ends. "spikes" are the frames in which the
             network names it, each standing for the 20 ms around its centre: places, not durations.
         max_pause: Longest silence within a segment, at least 0.
+        calibration: What makes probabilities of the phones' scores; it changes nothing that is recognised,
+            nor `alternatives` and `nbest`. None reads the `calibration.json` of a directory that has one, and
+            leaves the scores of a model with its weights as they are.
 
     Raises:
-        CheckpointError: If the directory lacks weights or vocabulary, or the vocabulary does not fit.
+        CheckpointError: If the directory lacks weights or vocabulary, or the vocabulary does not fit, or its
+            calibration is broken.
         ValueError: If a setting is out of its range, or a model with its weights comes without a vocabulary.
     """
 
@@ -93,6 +98,7 @@ class Transcriber:
         inventory: Restriction | None = None,
         times: Times = "extents",
         max_pause: Seconds = MAX_PAUSE,
+        calibration: Calibration | None = None,
     ) -> None:
         if times not in get_args(Times):
             raise ValueError(f"`times` must be one of {', '.join(get_args(Times))}, but is {times!r}.")
@@ -108,10 +114,12 @@ class Transcriber:
             files = model_files(model)
             vocabulary = Vocabulary.load(files) if vocabulary is None else vocabulary
             do_normalize = read_do_normalize(files) if do_normalize is None else do_normalize
+            calibration = read_calibration(files) if calibration is None else calibration
             model, device = network, find_device(device)
         _check_head(model, vocabulary, name)
         self.inventory = inventory
         self.times, self.max_pause = times, max_pause
+        self.calibration = calibration or Calibration()
         self.vocabulary = vocabulary = vocabulary if inventory is None else inventory.vocabulary
         self.do_normalize = do_normalize is not False
         self.batch_seconds = batch_seconds
@@ -344,8 +352,8 @@ class Transcriber:
         symbols, is_boundary = [], []
         for span, (start, end) in zip(spans, times, strict=True):
             if span.token not in vocabulary.special:
-                phone = vocabulary.symbols[span.token]
-                symbols.append(Phone(phone=phone, start=start, end=min(end, duration), score=span.score))
+                phone, score = vocabulary.symbols[span.token], self.calibration.apply(span.score)
+                symbols.append(Phone(phone=phone, start=start, end=min(end, duration), score=score))
                 is_boundary.append(span.token == vocabulary.word_boundary)
         phones = [symbol for symbol, boundary in zip(symbols, is_boundary, strict=True) if not boundary]
         words = None
