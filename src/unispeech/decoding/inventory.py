@@ -227,13 +227,7 @@ def model_inventory(directory: str | Path, vocabulary: Vocabulary, language: str
         CheckpointError: If `languages.json` is broken.
         ValueError: If the model does not tell its languages apart, or does not know this one.
     """
-    if vocabulary.languages:
-        known = {
-            name: [phone for tag, phone in map(split_tag, vocabulary.symbols) if tag == name]
-            for name in vocabulary.languages
-        }
-    else:
-        known = _read_inventories(Path(directory) / LANGUAGES)
+    known = known_inventories(directory, vocabulary)
     if not known:
         raise ValueError(
             f"`language` must be left out for {directory}, whose {LANGUAGES} is missing, but is {language!r};"
@@ -245,6 +239,27 @@ def model_inventory(directory: str | Path, vocabulary: Vocabulary, language: str
             f"but is {language!r}{nearest(language, known)}"
         )
     return known[language]
+
+
+def known_inventories(directory: str | Path, vocabulary: Vocabulary) -> dict[str, list[str]]:
+    """Find what a model knows of all its languages: by its vocabulary's tags, or by its `languages.json`.
+
+    Args:
+        directory: The model's directory.
+        vocabulary: Its vocabulary.
+
+    Returns:
+        Language -> its symbols, without tags; empty for a model that does not tell its languages apart.
+
+    Raises:
+        CheckpointError: If `languages.json` is broken.
+    """
+    if vocabulary.languages:
+        return {
+            name: [phone for tag, phone in map(split_tag, vocabulary.symbols) if tag == name]
+            for name in vocabulary.languages
+        }
+    return _read_inventories(Path(directory) / LANGUAGES)
 
 
 def _read_inventories(path: Path) -> dict[str, list[str]]:

@@ -1,0 +1,1 @@
+"""HTTP, WebSocket and a page: what `unispeech serve` runs."""
