@@ -1,18 +1,23 @@
 """How far phone boundaries lie from the truth: `align`, and what `transcribe` hears, beside spike times.
 
     python benchmarks/boundaries.py MODEL CUTS [--half report|tune|all] [--num-utterances 1000]
+        [--fold recipes/multilingual-phones.tsv]
 
 CUTS is a folder of cuts whose phone times are exact, as `unispeech synthesise` makes them. Its speakers, in
 alphabetical order, fall into two halves by turns: the settings of `unispeech.decoding.extents` were chosen on
 the half "tune", so that "report", the default, says how good they are. Every phone counts with its start and
 its end. What `transcribe` hears counts where it is right: phones that the edit distance pairs with the same
-phone of the truth.
+phone of the truth. `--fold` names a table of phones and what the model writes for them, as
+`recipes/multilingual_data.py` uses it; several symbols share the time of their phone. An utterance with a
+phone that the model lacks is left out.
 """
 
 import argparse
 import itertools
 import platform
-from collections.abc import Iterable, Sequence
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import kaldialign
@@ -23,7 +28,6 @@ from unispeech.audio import load_audio
 from unispeech.data.cuts import CutFiles
 from unispeech.decoding.alignment import align
 from unispeech.decoding.extents import extents
-from unispeech.decoding.extents_acoustics import measure
 from unispeech.decoding.greedy import TokenSpan, greedy
 from unispeech.frames import SAMPLE_RATE, frame_to_seconds
 from unispeech.pipelines.aligner import Aligner
@@ -33,6 +37,7 @@ NOWHERE = "-"
 """What the edit distance puts in place of a phone that is not there."""
 
 Times = list[tuple[float, float]]
+Truth = list[tuple[str, float, float]]
 ROWS = (
     "align: spikes",
     "align: extents by the network alone",
@@ -50,6 +55,23 @@ def spikes(spans: Sequence[TokenSpan]) -> Times:
     ]
 
 
+def read_table(path: Path | None) -> Mapping[str, str]:
+    """What phones are written with; nothing for what stays."""
+    if path is None:
+        return {}
+    return dict(line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()[1:])
+
+
+def divided(truth: Iterable[tuple[str, float, float]], table: Mapping[str, str]) -> Truth:
+    """Share the time of each phone among the symbols that it is written with."""
+    found = []
+    for phone, start, end in truth:
+        symbols = table.get(phone, phone).split()
+        step = (end - start) / len(symbols)
+        found += [(symbol, start + i * step, start + (i + 1) * step) for i, symbol in enumerate(symbols)]
+    return found
+
+
 def matches(truth: Sequence[str], heard: Sequence[str]) -> tuple[list[int], list[int]]:
     """The numbers of the phones that were heard rightly, in the truth and in what was heard."""
     places = itertools.count(), itertools.count()
@@ -65,16 +87,13 @@ def errors(found: Iterable[tuple[float, float]], true: Iterable[tuple[float, flo
     return 1e3 * np.abs(np.array(list(found)) - np.array(list(true))).reshape(-1)
 
 
-def measure_utterance(
-    aligner: Aligner, path: str, truth: Sequence[tuple[str, float, float]]
-) -> list[np.ndarray]:
+def measure_utterance(aligner: Aligner, path: str, truth: Truth) -> list[np.ndarray]:
     """The errors of one utterance for each of `ROWS`."""
     transcriber = aligner.transcriber
     vocabulary = transcriber.vocabulary
     waveform = load_audio(path)
     phones, times = [phone for phone, _, _ in truth], [(start, end) for _, start, end in truth]
     log_probs = np.concatenate(list(transcriber.log_probs(waveform, SAMPLE_RATE)))
-    sound = measure(waveform, len(log_probs))
     known = align(log_probs, vocabulary.encode(" ".join(phones)), vocabulary.blank)
     result = aligner.align(path, " ".join(phones), is_phones=True)
     found = [
@@ -82,12 +101,13 @@ def measure_utterance(
         errors(extents(known, log_probs, vocabulary.blank), times),
         errors([(phone.start, phone.end) for phone in result.phones], times),
     ]
-    heard = greedy(log_probs, vocabulary.blank)
-    right, rightly = matches(phones, [vocabulary.symbols[span.token] for span in heard])
+    heard = [s for s in greedy(log_probs, vocabulary.blank) if s.token not in vocabulary.special]
+    transcript = transcriber.transcribe(path)
+    right, rightly = matches(phones, [phone.phone for phone in transcript.phones])
     for each in (
         spikes(heard),
         extents(heard, log_probs, vocabulary.blank),
-        extents(heard, log_probs, vocabulary.blank, acoustics=sound),
+        [(phone.start, phone.end) for phone in transcript.phones],
     ):
         found.append(errors([each[j] for j in rightly], [times[i] for i in right]))
     return found
@@ -99,22 +119,34 @@ def main() -> None:
     parser.add_argument("cuts", type=Path)
     parser.add_argument("--half", choices=["report", "tune", "all"], default="report")
     parser.add_argument("--num-utterances", type=int, default=1000)
+    parser.add_argument("--fold", type=Path)
     arguments = parser.parse_args()
     cuts = list(CutFiles(arguments.cuts))
     speakers = sorted({str(cut.supervisions[0].speaker) for cut in cuts})
     wanted = {"tune": speakers[::2], "report": speakers[1::2], "all": speakers}[arguments.half]
     chosen = [cut for cut in cuts if str(cut.supervisions[0].speaker) in wanted][: arguments.num_utterances]
     aligner = Aligner(Transcriber(arguments.model))
+    symbols, table = set(aligner.vocabulary.symbols), read_table(arguments.fold)
     pooled: list[list[np.ndarray]] = [[] for _ in ROWS]
+    seconds, lacking = 0.0, Counter[str]()
     for cut in chosen:
         items = cut.supervisions[0].alignment["phone"]
-        truth = [(item.symbol, item.start, item.end) for item in items]
+        truth = divided(((item.symbol, item.start, item.end) for item in items), table)
+        missing = [phone for phone, _, _ in truth if phone not in symbols]
+        if missing:
+            lacking[missing[0]] += 1
+            continue
+        seconds += cut.duration
         for row, found in zip(
             pooled, measure_utterance(aligner, cut.recording.sources[0].source, truth), strict=True
         ):
             row.append(found)
+    if lacking:
+        print(f"left out for phones that the model lacks: {dict(lacking)}", file=sys.stderr)
+    if not pooled[0]:
+        sys.exit(f"{arguments.cuts}: no utterance has phones of the model's only; give a table by --fold.")
     print(
-        f"{len(chosen)} utterances, {sum(cut.duration for cut in chosen):.0f} s, {len(wanted)} speakers "
+        f"{len(pooled[0])} utterances, {seconds:.0f} s, {len(wanted)} speakers "
         f"(half: {arguments.half}); unispeech {unispeech.__version__}, numpy {np.__version__}, "
         f"Python {platform.python_version()}\n"
     )
