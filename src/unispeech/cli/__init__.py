@@ -25,6 +25,7 @@ VERBS = {
     "prepare": "Make training data of a corpus and list what cannot be trained on.",
     "synthesise": "Speak text files with espeak-ng, phone times kept.",
     "lm": "Train n-gram models of phones or words, and measure them.",
+    "serve": "Serve a model over HTTP, with a page for the browser.",
     "convert": "Turn a fairseq UniSpeech checkpoint into a Hugging Face directory.",
 }
 """Verb -> one line of help. Each lives in `unispeech.cli.<verb>` as a function of the same name."""
