@@ -1,6 +1,7 @@
 """Fine-tuning from a recipe to a run directory: data, vocabulary, model, loop."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from unispeech.training.recognition import CTCStage
 from unispeech.training.run import Run
 from unispeech.training.session import Learner, Report, Session, open_session
 from unispeech.training.starting_model import make_classifier, make_recogniser
-from unispeech.training.targets import build_labels, build_vocabulary, check_times
+from unispeech.training.targets import build_labels, build_vocabulary, check_times, collect_languages
 
 
 def run_finetuning(
@@ -42,6 +43,8 @@ def run_finetuning(
     session = open_session(recipe_path, directory, overrides, load_recipe, resume=resume)
     run, recipe = session.run, session.recipe
     learner = _resumed_learner(run) if run.checkpoint else _new_learner(recipe, session.report)
+    if learner.vocabulary is not None:
+        learner = replace(learner, inventories=collect_languages(recipe.data.train, learner.vocabulary))
     train_batches = _train_loader(session, learner)
     dev_batches = session.dev_batches(learner.loader_settings())
     return session.carry_out(learner, _make_stage(recipe, learner), train_batches, dev_batches)

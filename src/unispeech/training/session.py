@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from unispeech.checkpoints.huggingface import save_model
 from unispeech.data.batches import BatchLoader, make_loader
 from unispeech.data.cuts import CutFiles
+from unispeech.decoding.inventory import write_inventories
 from unispeech.models import UniSpeechPreTrainedModel
 from unispeech.text import Vocabulary
 from unispeech.training.heap import keep_freed_memory
@@ -36,6 +37,8 @@ class Learner:
     """Classes of a classifier."""
     do_normalize: bool = True
     """Whether it takes waveforms of zero mean and unit variance."""
+    inventories: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Phones of each language, written beside the model; empty where they are not told apart."""
 
     def loader_settings(self) -> dict[str, Any]:
         """What a loader of batches must know of the model."""
@@ -54,6 +57,8 @@ class Learner:
             place: Where to.
         """
         save_model(self.model, place, self.vocabulary, do_normalize=self.do_normalize)
+        if self.inventories:
+            write_inventories(place, self.inventories)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unispeech.data.cuts import CutFiles
+from unispeech.decoding.inventory import collect_inventories
 from unispeech.errors import ManifestError
 from unispeech.text import Vocabulary
 from unispeech.training.sections import BatchSettings
@@ -49,6 +50,27 @@ def build_vocabulary(
         [text for text, _ in transcripts],
         kind=units,
         languages=[language for _, language in transcripts] if settings.tag_languages else None,
+    )
+
+
+def collect_languages(cuts: Sequence[str | Path], vocabulary: Vocabulary) -> dict[str, list[str]]:
+    """The phones of each language, for `transcribe --language`.
+
+    Args:
+        cuts: The labelled training cuts.
+        vocabulary: The symbols that are learned; others do not count.
+
+    Returns:
+        Language -> its phones; empty for characters, and for a vocabulary that has them apart by its tags.
+    """
+    if vocabulary.kind != "phones" or vocabulary.languages:
+        return {}
+    hidden = {*vocabulary.special, vocabulary.word_boundary}
+    written = {symbol for index, symbol in enumerate(vocabulary.symbols) if index not in hidden}
+    return collect_inventories(
+        (supervision.language, [s for s in vocabulary.segment(text) if s in written])
+        for supervision in supervisions(cuts)
+        if (text := (supervision.custom or {}).get("phones"))
     )
 
 
