@@ -3,6 +3,10 @@
 import itertools
 import json
 import logging
+import multiprocessing
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -387,6 +391,26 @@ def test_loading_draws_nothing_from_the_generators_of_others(cuts):
 
 
 # ---- broken recordings
+
+
+def test_workers_send_their_batches_where_files_and_shared_memory_are_limited(cuts):
+    """What a worker cannot send nobody would ever get, so a failure here is a timeout."""
+    code = f"""
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+from unispeech.data.batches import make_loader
+batches = list(make_loader({str(cuts)!r}, label2id={{"no": 0, "yes": 1}}, num_workers=1))
+assert max(batch["input_values"].nbytes for batch in batches) > 20_000
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_workers_hear_no_signals_of_the_group(cuts):
+    loader = loader_of(cuts, num_workers=1)
+    next(iter(loader))
+    [worker] = multiprocessing.active_children()
+    assert os.getpgid(worker.pid) == worker.pid != os.getpgrp()
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

@@ -1,12 +1,15 @@
 """The batches of one process: read ahead by workers, resumable behind any batch."""
 
 import logging
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from unispeech.data.augmentation import Augmentation
@@ -99,8 +102,10 @@ class BatchLoader:
         self._shuffle = shuffle
         self._draws = _Draws(plan, rank, world_size)
         self._loader = DataLoader(
-            batches,
+            _Arrays(batches) if num_workers else batches,
             batch_size=None,
+            collate_fn=_as_it_is,
+            worker_init_fn=_leave_group,
             sampler=self._draws,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
@@ -129,7 +134,7 @@ class BatchLoader:
         # The rest of an epoch may be empty, and so may a small epoch's share of one process of many.
         while not num_drawn:
             is_whole, num_read = draws.position.batch == 0, 0
-            for item in self._loader:
+            for item in map(_as_tensors, self._loader):
                 draws.position, stream = draws.behind.popleft()
                 self._note(stream, item.pop("unreadable"), is_silent=not item)
                 num_drawn += 1
@@ -184,6 +189,39 @@ class BatchLoader:
             raise ManifestError(
                 f"{name}: one recording of {len(silent)} must be readable, but none is; this one: {reason}"
             )
+
+
+class _Arrays(Dataset[dict[str, Any]]):
+    """Batches as they go from a worker to this process: through a pipe.
+
+    Tensors would go by shared memory. Where that is full or limited (containers, `ulimit -f`), the thread of
+    the worker that sends them fails, and whoever waits for them waits for ever.
+    """
+
+    def __init__(self, batches: Dataset[dict[str, Any]]) -> None:
+        self._batches = batches
+
+    def __getitem__(self, drawn: DrawnBatch) -> dict[str, Any]:
+        batch = self._batches[drawn]
+        return {key: item.numpy() if isinstance(item, Tensor) else item for key, item in batch.items()}
+
+
+def _as_tensors(item: dict[str, Any]) -> Any:
+    """A batch as the model takes it."""
+    return {key: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for key, v in item.items()}
+
+
+def _as_it_is(item: Any) -> Any:
+    """What the dataset gives is a batch already."""
+    return item
+
+
+def _leave_group(worker: int) -> None:
+    """Take a worker out of the group of processes that a terminal, or a supervisor, sends its signals to.
+
+    This process decides what a signal means, and needs its workers until it has saved.
+    """
+    os.setpgrp()
 
 
 class _Draws(Sampler[DrawnBatch]):
