@@ -79,7 +79,7 @@ def test_killed_stopped_and_resumed_is_as_if_nothing_had_happened(recipe, tmp_pa
     process.stderr.readline()
     process.terminate()
     process.communicate()
-    assert process.returncode == 130
+    assert process.returncode == 143
 
     process = start("-o", other, "--resume")
     output, errors = process.communicate()

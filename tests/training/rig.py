@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from unispeech.configuration import UniSpeechConfig
 from unispeech.masking import NO_NEGATIVE, sample_negatives, sample_spans
@@ -21,6 +22,7 @@ from unispeech.training.processes import make_accelerator
 from unispeech.training.recipe import FinetuneObjectiveSettings, HealthSettings, PretrainObjectiveSettings
 from unispeech.training.recognition import CTCStage
 from unispeech.training.sections import OptimSettings, RuntimeSettings, ScheduleSettings
+from unispeech.training.sharding import gathered
 from unispeech.training.state import TrainingState, find_checkpoint, load_state
 
 torch.set_num_threads(1)  # these networks are too small for two
@@ -212,7 +214,7 @@ def make_loop(
         runtime=runtime_settings,
         run=run,
         state=state,
-        save_model=model.save_pretrained,
+        save_model=lambda place, weights: model.save_pretrained(place, state_dict=weights),
         recipe="version: 1\n",
         accelerator=accelerator,
     )
@@ -221,8 +223,10 @@ def make_loop(
 def train(run: Path, **options: Any) -> tuple[Outcome, dict[str, torch.Tensor]]:
     """Run a loop; the outcome and the weights."""
     loop = make_loop(run, **options)
+    is_shared = any(isinstance(p, DTensor) for p in loop.bare_model.parameters())
+    assert is_shared == (loop.runtime.shard and loop.accelerator.num_processes > 1)
     outcome = loop.run()
-    return outcome, {name: p.detach().clone() for name, p in loop.bare_model.named_parameters()}
+    return outcome, {name: gathered(p.detach().clone()) for name, p in loop.bare_model.named_parameters()}
 
 
 def in_two_processes(

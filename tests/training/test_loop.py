@@ -11,6 +11,7 @@ import rig
 import torch
 from accelerate.state import AcceleratorState
 
+from unispeech import UniSpeechForCTC
 from unispeech.training.processes import has_bf16, make_accelerator
 from unispeech.training.stage import Losses
 from unispeech.training.state import find_checkpoint, load_state
@@ -98,6 +99,58 @@ def test_two_processes_make_the_update_of_one(tmp_path):
         rig.train(tmp_path / "resumed", resume=True, schedule={"num_updates": 7}, **drop)
 
 
+def test_sharded_processes_make_the_update_of_one(tmp_path):
+    """Also with accumulation; LayerDrop and a frozen start; and checkpoints serve sharded and whole runs."""
+    shard = {"runtime": {"shard": True}}
+    drop = {
+        "config": {"layerdrop": 0.5, "mask_time_prob": 0.3, "mask_time_length": 2},
+        "optim": {"freeze_encoder_updates": 2, **EQUAL["optim"]},
+        "dev": True,
+        "size": 2,
+    }
+    three, six = ({"schedule": {"num_updates": n, "kind": "constant"}} for n in (3, 6))
+    weights = rig.in_two_processes(
+        {
+            "halves": {"size": 2, **EQUAL, **shard},
+            "quarters": {"size": 1, **EQUAL, "runtime": {"shard": True, "accumulate": 2}},
+            "whole": drop | six,
+            "straight": drop | six | shard,
+            "first": {"run": "resumed", **drop, **three, **shard},
+            "second": {"run": "resumed", "resume": True, **drop, **six, **shard},
+            "sharded first": {"run": "sharded first", **drop, **three, **shard},
+            "then whole": {"run": "sharded first", "resume": True, **drop, **six},
+            "whole first": {"run": "whole first", **drop, **three},
+            "then sharded": {"run": "whole first", "resume": True, **drop, **six, **shard},
+        },
+        tmp_path,
+    )
+    _, alone = rig.train(tmp_path / "alone", size=4, **EQUAL)
+    for name in weights:
+        assert largest_difference(*weights[name]) == 0, f"the processes differ in {name}"
+    for name in ("halves", "quarters"):
+        assert largest_difference(alone, weights[name][0]) < 1e-6
+    assert largest_difference(weights["straight"][0], weights["second"][0]) == 0
+    assert lines(tmp_path / "straight")[-3:] == lines(tmp_path / "resumed")[-3:]
+    for name in ("straight", "then whole", "then sharded"):
+        assert largest_difference(weights["whole"][0], weights[name][0]) < 1e-6
+    saved = UniSpeechForCTC.from_pretrained(tmp_path / "straight" / "last")
+    assert largest_difference(dict(saved.named_parameters()), weights["straight"][0]) == 0
+
+
+@pytest.mark.slow
+def test_compiled_layers_make_the_same_update(tmp_path):
+    """Also with LayerDrop, lengths that change, and a resumption; names in checkpoints stay."""
+    settings = {"config": {"layerdrop": 0.5}, "size": 2, "dev": True, **EQUAL}
+    _, plain = rig.train(tmp_path / "plain", **settings)
+    compiled = {"runtime": {"compile": True, "save_every": 2}, **settings}
+    _, fast = rig.train(tmp_path / "compiled", **compiled)
+    assert largest_difference(plain, fast) < 1e-5
+    rig.train(tmp_path / "resumed", **(compiled | {"schedule": {"num_updates": 2}}))
+    _, resumed = rig.train(tmp_path / "resumed", resume=True, **compiled)
+    saved = UniSpeechForCTC.from_pretrained(tmp_path / "resumed" / "last")
+    assert largest_difference(dict(saved.named_parameters()), resumed) == 0
+
+
 RANDOM = {
     "config": {"layerdrop": 0.3, "hidden_dropout": 0.1, "mask_time_prob": 0.3, "mask_time_length": 2},
     "runtime": {"log_every": 2, "validate_every": 4},
@@ -110,12 +163,12 @@ def test_a_resumed_run_is_the_straight_run(tmp_path):
     """Ten updates at once; and five, a stop in the middle of a logging window, a kill, and five more."""
     _, straight = rig.train(tmp_path / "straight", batches=StopAfter(-1), **RANDOM)
     outcome, _ = rig.train(tmp_path / "resumed", batches=StopAfter(5), **RANDOM)
-    assert (outcome.update, outcome.is_interrupted) == (5, True)
+    assert (outcome.update, outcome.signal) == (5, signal.SIGTERM)
     # A kill without warning: lines that are behind the checkpoint, and one that is cut off.
     with (tmp_path / "resumed" / "log.jsonl").open("a") as log:
         log.write('{"update": 6, "loss": 1}\n{"update": 7, "lo')
     outcome, resumed = rig.train(tmp_path / "resumed", batches=StopAfter(-1), resume=True, **RANDOM)
-    assert (outcome.update, outcome.is_interrupted) == (10, False)
+    assert (outcome.update, outcome.signal) == (10, 0)
     assert largest_difference(straight, resumed) == 0
     assert lines(tmp_path / "straight") == lines(tmp_path / "resumed")
     assert len(lines(tmp_path / "straight")) == 5 + 3
@@ -134,7 +187,7 @@ def test_a_stop_before_the_validation_is_made_up_for(tmp_path):
     options = {"dev": True, "runtime": {"validate_every": 2}}
     rig.train(tmp_path / "straight", **options)
     outcome, _ = rig.train(tmp_path / "stopped", batches=StopAfter(2, signal.SIGINT), **options)
-    assert outcome.is_interrupted
+    assert outcome.signal == signal.SIGINT
     assert outcome.best is None
     rig.train(tmp_path / "stopped", resume=True, **options)
     assert lines(tmp_path / "straight") == lines(tmp_path / "stopped")
@@ -244,7 +297,7 @@ def test_no_batches_are_an_error(tmp_path):
 def test_a_failing_save_ends_the_run(tmp_path, monkeypatch):
     loop = rig.make_loop(tmp_path)
     monkeypatch.setattr(
-        loop, "_save_model", lambda place: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+        loop, "_save_model", lambda *place: (_ for _ in ()).throw(OSError(28, "No space left on device"))
     )
     with pytest.raises(
         OSError, match=r"last: checkpoint of update 4 could not be written \(No space left on device\)"
@@ -297,6 +350,6 @@ def test_bf16_is_refused_on_a_gpu_without(monkeypatch):
 def test_a_launch_that_spreads_the_model_is_refused(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(
-        ValueError, match=r"every process must hold the whole model .* ACCELERATE_USE_FSDP is set"
+        ValueError, match=r"`runtime.shard` must spread the model over processes, but ACCELERATE_USE_FSDP is"
     ):
         make_accelerator("float32")

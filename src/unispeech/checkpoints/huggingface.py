@@ -9,13 +9,14 @@ import os
 import pickle
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
+from torch import Tensor
 from transformers import PreTrainedModel, Wav2Vec2FeatureExtractor
 from transformers.utils import logging as transformers_logging
 
@@ -189,6 +190,7 @@ def save_model(
     vocabulary: Vocabulary | None = None,
     *,
     do_normalize: bool | None = None,
+    weights: Mapping[str, Tensor] | None = None,
     write_more: Callable[[Path], None] | None = None,
 ) -> None:
     """Write a model directory beside its place and put it there when it is whole.
@@ -202,6 +204,8 @@ def save_model(
         vocabulary: Symbols of a CTC head, written in Hugging Face's layout.
         do_normalize: Whether the model takes waveforms of zero mean and unit variance. None keeps what the
             directory says, and means True for a new one.
+        weights: What is written instead of the model's own weights, where other processes hold a part of
+            those; None writes its own.
         write_more: Called with the new directory before it takes its place, for files that must change
             together with the model, such as the state of its training.
 
@@ -225,11 +229,11 @@ def save_model(
     try:
         fresh.mkdir()
         with _quietly():
-            model.save_pretrained(fresh)
+            model.save_pretrained(fresh, state_dict=None if weights is None else dict(weights))
         _save_preprocessing(fresh, target, vocabulary, do_normalize)
         # safetensors makes files that only their owner may read; the configuration has the usual rights.
-        for weights in fresh.glob("*.safetensors"):
-            weights.chmod((fresh / "config.json").stat().st_mode)
+        for file in fresh.glob("*.safetensors"):
+            file.chmod((fresh / "config.json").stat().st_mode)
         if write_more is not None:
             write_more(fresh)
         if target.is_dir():

@@ -17,7 +17,7 @@ def finetune(
     """Train a recogniser or a classifier as a recipe says.
 
     The run directory gets the complete recipe, the log, and the models best/ (by the dev data) and last/.
-    SIGINT and SIGTERM save and leave with status 130; --resume goes on from there as if nothing had
+    SIGINT and SIGTERM save and leave with status 130 and 143; --resume goes on from there as if nothing had
     happened. Several processes: torchrun --nproc-per-node 2 -m unispeech finetune ...
 
     Examples:
@@ -31,7 +31,10 @@ def finetune(
         settings: section.key=value, wins over the recipe; repeat it for more.
         resume: Go on with the run in the directory.
     """
-    from unispeech.training.finetune import run_finetuning
+    from unispeech.cli.interruption import ended_by_signals
 
-    outcome = run_finetuning(recipe, output, settings, resume=resume)
-    return 130 if outcome.is_interrupted else 0
+    with ended_by_signals():
+        from unispeech.training.finetune import run_finetuning
+
+        outcome = run_finetuning(recipe, output, settings, resume=resume)
+    return 128 + outcome.signal if outcome.signal else 0

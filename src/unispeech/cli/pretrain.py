@@ -19,7 +19,7 @@ def pretrain(
     data.labelled learns phones and contrast (stage 1 of the paper), data.unlabelled contrast alone (stage 2);
     a recipe with both mixes them. The run directory gets the complete recipe, the log, and the models best/
     (by the dev data) and last/. Fine-tune from it: unispeech finetune ... --set model.init=RUN (stage 3).
-    SIGINT and SIGTERM save and leave with status 130; --resume goes on from there as if nothing had
+    SIGINT and SIGTERM save and leave with status 130 and 143; --resume goes on from there as if nothing had
     happened. Several processes: torchrun --nproc-per-node 2 -m unispeech pretrain ...
 
     Examples:
@@ -33,7 +33,10 @@ def pretrain(
         settings: section.key=value, wins over the recipe; repeat it for more.
         resume: Go on with the run in the directory.
     """
-    from unispeech.training.pretrain import run_pretraining
+    from unispeech.cli.interruption import ended_by_signals
 
-    outcome = run_pretraining(recipe, output, settings, resume=resume)
-    return 130 if outcome.is_interrupted else 0
+    with ended_by_signals():
+        from unispeech.training.pretrain import run_pretraining
+
+        outcome = run_pretraining(recipe, output, settings, resume=resume)
+    return 128 + outcome.signal if outcome.signal else 0

@@ -326,7 +326,11 @@ class UniSpeechEncoderLayer(GradientCheckpointingLayer):
         )
 
     def forward(
-        self, x: Tensor, attention_mask: Tensor | None = None, output_attentions: bool = False
+        self,
+        x: Tensor,
+        attention_mask: Tensor | None = None,
+        output_attentions: bool = False,
+        is_kept: bool = True,
     ) -> tuple[Tensor, Tensor | None]:
         """One layer.
 
@@ -334,10 +338,15 @@ class UniSpeechEncoderLayer(GradientCheckpointingLayer):
             x: (B, T, H).
             attention_mask: In the form that the attention engine wants.
             output_attentions: Whether the attention map is wanted.
+            is_kept: False where LayerDrop leaves the layer out: it hands `x` on, and its parameters take part
+                with gradient 0.
 
         Returns:
             The (B, T, H) result and the attention map or None.
         """
+        if not is_kept:
+            # In here and not around the layer: sharded parameters are whole only while their layer runs.
+            return x + 0.0 * sum(parameter.sum() for parameter in self.parameters()), None
         attended, attention_map = self.attention(
             self.layer_norm(x) if self.norm_first else x, attention_mask, output_attentions
         )
@@ -412,13 +421,10 @@ class Encoder(nn.Module):
         states: list[Tensor | None] = [x if keep_hidden_states and 0 in keep_hidden_states else None]
         maps: list[Tensor] = []
         for number, layer in enumerate(self.layers):
-            if kept[number]:
-                x, attention_map = layer(x, attention_mask, output_attentions)
-            else:
-                x = x + 0.0 * sum(parameter.sum() for parameter in layer.parameters())
-                attention_map = x.new_zeros(x.shape[0], self.num_heads, x.shape[1], x.shape[1])
+            x, attention_map = layer(x, attention_mask, output_attentions, kept[number])
             if output_attentions:
-                maps.append(attention_map)
+                empty = (x.shape[0], self.num_heads, x.shape[1], x.shape[1])
+                maps.append(x.new_zeros(empty) if attention_map is None else attention_map)
             states.append(x if keep_hidden_states and number + 1 in keep_hidden_states else None)
         if self.norm_first:
             x = self.layer_norm(x)

@@ -7,8 +7,9 @@ with a large batch, two with halves and any number of accumulated micro-batches 
 What a stage learns is in a `Stage`: which parameters move, the losses of a batch, what validation measures.
 """
 
+import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +23,17 @@ from torch import Tensor, nn
 
 from unispeech.data.collation import Batch
 from unispeech.frames import SAMPLE_RATE
+from unispeech.training.compilation import compile_layers
 from unispeech.training.monitor import Meters, Monitor, average, total_counts
 from unispeech.training.processes import Interruption
 from unispeech.training.schedules import learning_rate
 from unispeech.training.sections import OptimSettings, RuntimeSettings, ScheduleSettings
+from unispeech.training.sharding import gathered, shard_model, shared_out, whole
 from unispeech.training.stage import Batches, Losses, Stage, Step
 from unispeech.training.state import BEST, LAST, TrainingState, evaluating, save_checkpoint, seed_update
+
+Weights = Mapping[str, Tensor]
+"""Name -> whole tensor on the CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +42,9 @@ class Outcome:
 
     update: int
     """Updates made."""
-    is_interrupted: bool
-    """Whether a signal ended it before its last update."""
+    signal: int
+    """Number of the signal that ended it before its last update (SIGINT where another process got one); 0:
+    none did."""
     best: float | None
     """Best validated value, if there was a validation."""
 
@@ -70,7 +77,8 @@ class TrainingLoop:
         runtime: How it is carried out.
         run: The run directory, which exists.
         state: Where the run stands; a fresh one for a new run.
-        save_model: Writes the bare model and its vocabulary into a directory.
+        save_model: Writes the model and its vocabulary into a directory; gets the weights along where the
+            model itself holds only a share of them, else None.
         recipe: The resolved recipe as YAML, for the checkpoints.
         accelerator: The processes and the device; its own gradient accumulation stays at 1.
     """
@@ -87,7 +95,7 @@ class TrainingLoop:
         runtime: RuntimeSettings,
         run: Path,
         state: TrainingState,
-        save_model: Callable[[Path], None],
+        save_model: Callable[[Path, Weights | None], None],
         recipe: str,
         accelerator: Accelerator,
     ) -> None:
@@ -96,6 +104,11 @@ class TrainingLoop:
         self.train_batches, self.dev_batches = train_batches, dev_batches
         self._save_model, self._recipe = save_model, recipe
         self.bare_model = model.to(accelerator.device)
+        self._is_sharded = runtime.shard and accelerator.num_processes > 1
+        if self._is_sharded:
+            shard_model(self.bare_model, accelerator.device, accelerator.num_processes)
+        if runtime.compile:
+            compile_layers(self.bare_model)
         self._frozen = stage.frozen(state.update)
         self.model = self._wrap()
         self.optimizer = make_optimizer(list(self.bare_model.parameters()), optim, accelerator.device)
@@ -133,7 +146,8 @@ class TrainingLoop:
                 if is_stopping or self._is_due(self.runtime.save_every):
                     self._save(LAST)
             self._monitor = None
-        return Outcome(update=self.state.update, is_interrupted=is_stopping, best=self.state.best)
+        number = (self._interruption.number or signal.SIGINT) if is_stopping else 0
+        return Outcome(update=self.state.update, signal=number, best=self.state.best)
 
     # ---- the paragraphs of an update
 
@@ -215,7 +229,8 @@ class TrainingLoop:
         if self.dev_batches is None:
             return False
         observations: list[Any] = []
-        with evaluating(self.bare_model):
+        # Processes have different numbers of batches, so none may wait for the weights of another.
+        with whole(self.bare_model), evaluating(self.bare_model):
             for batch in self.dev_batches():
                 on_device = _to_device(batch, self.accelerator.device)
                 observations += self.stage.observe(self.bare_model, on_device)
@@ -235,7 +250,8 @@ class TrainingLoop:
 
     def _save(self, name: str) -> None:
         """Write a checkpoint; only the main process touches the disk, but all learn of a failure."""
-        self.state.optimizer = self.optimizer.state_dict()
+        self.state.optimizer = gathered(self.optimizer.state_dict())
+        weights = gathered(dict(self.bare_model.state_dict())) if self._is_sharded else None
         own = {"batches": self.train_batches.state_dict(), "meters": self.meters.state_dict()}
         self.state.ranks = self._gather([own])
         self.state.micro_batches = self.accelerator.num_processes * self.runtime.accumulate
@@ -243,7 +259,10 @@ class TrainingLoop:
         if self.accelerator.is_main_process:
             try:
                 save_checkpoint(
-                    self.directory / name, self.state, save_model=self._save_model, recipe=self._recipe
+                    self.directory / name,
+                    self.state,
+                    save_model=lambda place: self._save_model(place, weights),
+                    recipe=self._recipe,
                 )
             except OSError as error:
                 failure = [str(error)]
@@ -261,7 +280,7 @@ class TrainingLoop:
                 f"processes times `runtime.accumulate` must be {state.micro_batches} as in the checkpoint, "
                 f"but are {num_processes} times {accumulate}."
             )
-        self.optimizer.load_state_dict(state.optimizer)
+        self.optimizer.load_state_dict(shared_out(state.optimizer, self.optimizer))
         # Processes share one sequence of batches; the last of them stands furthest.
         is_same = len(state.ranks) == num_processes
         own = state.ranks[self.accelerator.process_index if is_same else -1]
@@ -277,12 +296,15 @@ class TrainingLoop:
         for name, parameter in self.bare_model.named_parameters():
             parameter.requires_grad_(not name.startswith(self._frozen))
             parameter.grad = None
-        wrapped: nn.Module = self.accelerator.prepare_model(self.bare_model)
+        # What is sharded needs no DDP around it, only the number format.
+        wrapped: nn.Module = self.accelerator.prepare_model(
+            self.bare_model, device_placement=not self._is_sharded, evaluation_mode=self._is_sharded
+        )
         return wrapped
 
     def _scale_gradients(self, targets: float) -> float:
         """Divide by the number of targets, shorten to the largest norm; returns the norm before that."""
-        # DDP has averaged over the processes what should be a sum.
+        # DDP and FSDP have averaged over the processes what should be a sum.
         factor = self.accelerator.num_processes / max(targets, 1.0)
         gradients = [p.grad for p in self.bare_model.parameters() if p.grad is not None]
         if not gradients:
@@ -292,7 +314,7 @@ class TrainingLoop:
         norm = self.accelerator.clip_grad_norm_(
             self.model.parameters(), float("inf") if largest is None else largest
         )
-        return float(norm)
+        return float(gathered(norm))
 
     def _meter(self, batch: Batch, losses: Losses, audio_seconds: float) -> None:
         """Count what a micro-batch says."""

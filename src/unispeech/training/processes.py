@@ -10,15 +10,21 @@ import torch
 from accelerate import Accelerator, PartialState
 
 SHARDED = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
-"""What `accelerate launch` sets to spread a model over processes, which checkpoints cannot hold yet."""
+"""What `accelerate launch` sets to spread a model in ways of its own, which checkpoints cannot hold."""
 
 
 class Interruption:
     """Catches SIGINT and SIGTERM while the loop runs; a second one of either ends the process at once."""
 
     def __init__(self) -> None:
-        self.is_wanted = False
+        self.number = 0
+        """The signal that came; 0: none."""
         self._earlier: dict[int, Any] = {}
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the loop is to stop."""
+        return self.number != 0
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -35,7 +41,7 @@ class Interruption:
     def _notice(self, number: int, frame: FrameType | None) -> None:
         if self.is_wanted:
             raise KeyboardInterrupt
-        self.is_wanted = True
+        self.number = number
 
 
 def make_accelerator(precision: str) -> Accelerator:
@@ -53,8 +59,7 @@ def make_accelerator(precision: str) -> Accelerator:
     for name in SHARDED:
         if os.environ.get(name, "false").lower() in {"1", "true"}:
             raise ValueError(
-                f"every process must hold the whole model (DDP), but {name} is set; launch without it, and "
-                "set `model.gradient_checkpointing` where memory is short."
+                f"`runtime.shard` must spread the model over processes, but {name} is set; launch without it."
             )
     # accelerate joins the processes of a CPU run only when it is told that it is one.
     is_cpu = not torch.accelerator.is_available()

@@ -228,7 +228,7 @@ class ScheduleSettings(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeSettings(Section):
-    """How the run is carried out; nothing here but `seed` and `precision` changes what is learned."""
+    """How the run is carried out; only `seed`, `precision` and `compile` change what is learned."""
 
     name: ClassVar[str] = "runtime"
 
@@ -244,6 +244,11 @@ class RuntimeSettings(Section):
     """Updates between two validations; the last update is always followed by one."""
     save_every: PositiveInt = 200
     """Updates between two checkpoints; the last update and an interruption are always followed by one."""
+    shard: bool = False
+    """Whether several processes share out weights, gradients and the optimiser's memory (FSDP2)."""
+    compile: bool = False
+    """Whether the layers of the encoder are compiled (torch.compile), which draw other numbers for dropout;
+    the first update then takes minutes."""
 
 
 def check_version(version: int) -> None:

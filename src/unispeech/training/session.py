@@ -8,6 +8,7 @@ from typing import Any, Generic
 
 from accelerate import Accelerator
 from rich.console import Console
+from torch import Tensor
 
 from unispeech.checkpoints.huggingface import save_model
 from unispeech.data.batches import BatchLoader, make_loader
@@ -50,13 +51,14 @@ class Learner:
             "strides": self.model.config.conv_stride,
         }
 
-    def save(self, place: Path) -> None:
+    def save(self, place: Path, weights: Mapping[str, Tensor] | None = None) -> None:
         """Write the model directory of a checkpoint.
 
         Args:
             place: Where to.
+            weights: Those of the model where it holds only a share of them itself; None: it holds them.
         """
-        save_model(self.model, place, self.vocabulary, do_normalize=self.do_normalize)
+        save_model(self.model, place, self.vocabulary, do_normalize=self.do_normalize, weights=weights)
         if self.inventories:
             write_inventories(place, self.inventories)
 
@@ -199,7 +201,7 @@ def _report_outcome(directory: Path, metric: str, outcome: Outcome, report: Repo
     """Say what came out."""
     if outcome.best is not None:
         report(f"{directory / BEST}: {metric} {outcome.best:.4f}")
-    if outcome.is_interrupted:
+    if outcome.signal:
         report(f"{directory}: stopped after update {outcome.update}; --resume goes on")
 
 
