@@ -3,6 +3,7 @@
 transformers and huggingface_hub ask a Hub that is away six times in half a minute, with two lines each.
 """
 
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +21,19 @@ from huggingface_hub.errors import (
 )
 
 from unispeech.errors import CheckpointError
+
+
+def is_hub_id(source: str | Path) -> bool:
+    """Tell a Hub id from a path, by its form and by what is on the disk.
+
+    Args:
+        source: What a user named.
+
+    Returns:
+        True for "owner/name" where there is no folder "owner": nobody who mistypes `runs/best` means the Hub.
+    """
+    is_id = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(source)) is not None
+    return is_id and not Path(source).parent.is_dir()
 
 
 def is_on_hub(
@@ -65,12 +79,12 @@ def model_files(source: str | Path) -> Path:
         source: A model directory or a Hub id, whose JSON files are then fetched into the Hub's cache.
 
     Returns:
-        A local directory with the files.
+        A local directory with the files; a path that is no Hub id as it is, whether there is anything or not.
 
     Raises:
         CheckpointError: If the Hub cannot be reached and its cache does not hold the model.
     """
-    if Path(source).is_dir():
+    if Path(source).is_dir() or not is_hub_id(source):
         return Path(source)
     is_away = not is_on_hub(source)
     return Path(snapshot_download(str(source), allow_patterns=["*.json"], local_files_only=is_away))

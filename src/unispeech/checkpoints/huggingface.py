@@ -7,7 +7,6 @@ is transformers' work; what is missing, unexpected or of another shape becomes o
 import logging
 import os
 import pickle
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, Wav2Vec2FeatureExtractor
 from transformers.utils import logging as transformers_logging
 
-from unispeech.checkpoints.hub import is_on_hub
+from unispeech.checkpoints.hub import is_hub_id, is_on_hub
 from unispeech.configuration import UniSpeechConfig
 from unispeech.decoding.calibration import CALIBRATION
 from unispeech.errors import CheckpointError
@@ -246,10 +245,7 @@ def save_model(
 
 
 def _check_directory(source: str | Path, subfolder: str) -> None:
-    """Refuse a local path that is no model directory; what is no path at all is taken for a Hub id.
-
-    A name whose first folder is there is a path: nobody who mistypes `runs/best` means to ask the Hub.
-    """
+    """Refuse a local path that is no model directory; what is no path at all is taken for a Hub id."""
     path = Path(source) / subfolder
     if path.is_file():
         raise CheckpointError(
@@ -257,8 +253,7 @@ def _check_directory(source: str | Path, subfolder: str) -> None:
             "by `unispeech convert`."
         )
     if not path.is_dir():
-        is_id = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(source))
-        if not is_id or Path(source).parent.is_dir():
+        if not is_hub_id(source):
             raise FileNotFoundError(f"{path}: no such model directory; a Hub id has the form owner/name.")
         return
     if not (path / "config.json").is_file():

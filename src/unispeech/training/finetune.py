@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from unispeech.checkpoints.hub import model_files
 from unispeech.checkpoints.huggingface import load_model
 from unispeech.data.batches import BatchLoader, make_loader
 from unispeech.data.streams import Stream, make_mixed_loader
@@ -55,7 +56,7 @@ def _new_learner(recipe: FinetuneRecipe, report: Report) -> Learner:
     model, data = recipe.model, recipe.data
     do_normalize = data.normalize
     if do_normalize is None:
-        do_normalize = read_do_normalize(Path(model.init)) if model.init else True
+        do_normalize = read_do_normalize(model_files(model.init)) if model.init else True
     if data.units == "label":
         label2id = build_labels(data.train)
         classifier = make_classifier(model, recipe.masking, label2id, report)

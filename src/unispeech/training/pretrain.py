@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from unispeech.checkpoints.hub import model_files
 from unispeech.checkpoints.huggingface import load_model
 from unispeech.data.batches import BatchLoader
 from unispeech.data.streams import Stream, make_mixed_loader
@@ -83,7 +84,7 @@ def _new_learner(recipe: PretrainRecipe, report: Report) -> Learner:
     model, data = recipe.model, recipe.data
     do_normalize = data.normalize
     if model.init is not None:
-        own = read_do_normalize(Path(model.init))
+        own = read_do_normalize(model_files(model.init))
         if do_normalize not in {None, own}:
             raise CheckpointError(
                 f"{model.init}: `data.normalize` must be {own} as the model was trained, but is "
@@ -109,7 +110,7 @@ def _vocabulary(recipe: PretrainRecipe) -> Vocabulary | None:
     if init is None:
         return None
     try:
-        vocabulary = Vocabulary.load(init)
+        vocabulary = Vocabulary.load(model_files(init))
     except (CheckpointError, FileNotFoundError):
         return None
     # A head that is not carried over has lost its vocabulary too.

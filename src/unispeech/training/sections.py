@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
+from unispeech.checkpoints.hub import is_hub_id
 from unispeech.data.augmentation import Augmentation
 from unispeech.training.settings import (
     FieldsOf,
@@ -30,8 +31,8 @@ class ModelSettings(Section):
     name: ClassVar[str] = "model"
 
     init: str | None = None
-    """Directory to start from: a previous run (its `best`, else its `last`), a converted checkpoint. None
-    starts afresh."""
+    """What to start from: the directory of a previous run (its `best`, else its `last`) or of a model, or a
+    Hub id such as microsoft/unispeech-large-1500h-cv. None starts afresh."""
     config: Annotated[
         Mapping[str, object] | None, FieldsOf(module="unispeech.configuration", cls="UniSpeechConfig")
     ] = None
@@ -60,8 +61,13 @@ class ModelSettings(Section):
             raise ValueError("exactly one of `model.init` and `model.config` must be given, but neither is.")
 
     def absolute(self) -> "ModelSettings":
-        """The same with the path made absolute, and a run directory replaced by the model in it."""
-        return self if self.init is None else replace(self, init=model_in(absolute(self.init)))
+        """The same with the path made absolute, and a run directory replaced by the model in it.
+
+        A Hub id stays as it is: a name of two parts whose first is no folder here.
+        """
+        if self.init is None or is_hub_id(self.init):
+            return self
+        return replace(self, init=model_in(absolute(self.init)))
 
 
 @dataclass(frozen=True, kw_only=True)

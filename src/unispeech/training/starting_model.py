@@ -2,8 +2,8 @@
 
 import copy
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
+from unispeech.checkpoints.hub import model_files
 from unispeech.checkpoints.huggingface import load_model
 from unispeech.configuration import UniSpeechConfig
 from unispeech.errors import CheckpointError
@@ -64,7 +64,7 @@ def make_recogniser(
     head = getattr(source, "lm_head", None) or getattr(source, "ctc_proj", None)
     if head is None:
         report(f"{settings.init}: encoder kept; fresh head for {len(vocabulary)} symbols, it has none")
-    elif not _has_vocabulary(Path(settings.init), vocabulary):
+    elif not _has_vocabulary(settings.init, vocabulary):
         report(f"{settings.init}: encoder kept; fresh head for {len(vocabulary)} symbols, its own are others")
     elif head.out_features != len(vocabulary):
         raise CheckpointError(
@@ -165,7 +165,7 @@ def make_pretrainer(
         for name in ("quantizer", "project_q", "project_hid"):
             model.get_submodule(name).load_state_dict(source.get_submodule(name).state_dict())
         kept.append("quantizer")
-    if is_pretrainer and (vocabulary is None or _has_vocabulary(Path(settings.init), vocabulary)):
+    if is_pretrainer and (vocabulary is None or _has_vocabulary(settings.init, vocabulary)):
         model.ctc_proj.load_state_dict(source.get_submodule("ctc_proj").state_dict())
         kept.append("CTC head")
     fresh = [part for part in ("quantizer", "CTC head") if part not in kept]
@@ -231,10 +231,10 @@ def _copy_encoder(
         report(f"{name}: fresh mask embedding, it was trained without masks")
 
 
-def _has_vocabulary(directory: Path, vocabulary: Vocabulary) -> bool:
-    """Whether a model directory writes the same symbols with the same ids."""
+def _has_vocabulary(source: str, vocabulary: Vocabulary) -> bool:
+    """Whether a model writes the same symbols with the same ids."""
     try:
-        own = Vocabulary.load(directory)
+        own = Vocabulary.load(model_files(source))
     except (CheckpointError, FileNotFoundError):
         return False
     return own.symbols == vocabulary.symbols and own.blank == vocabulary.blank

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from unispeech.checkpoints.hub import model_files
 from unispeech.data.cuts import CutFiles
 from unispeech.decoding.inventory import collect_inventories
 from unispeech.errors import ManifestError
@@ -20,7 +21,7 @@ def build_vocabulary(
         cuts: The labelled training cuts.
         units: What the symbols are.
         settings: Where the vocabulary is, or how it is built.
-        init: The model directory that the run starts from.
+        init: The model that the run starts from: a directory or a Hub id.
 
     Returns:
         The vocabulary: loaded, or built from the transcripts of the training cuts.
@@ -31,7 +32,8 @@ def build_vocabulary(
         ValueError: If it holds other units than the recipe wants.
     """
     if settings.vocabulary is not None:
-        place = init if settings.vocabulary == "init" and init is not None else settings.vocabulary
+        is_init = settings.vocabulary == "init" and init is not None
+        place = model_files(init) if is_init and init is not None else settings.vocabulary
         vocabulary = Vocabulary.load(place)
         if vocabulary.kind != units:
             raise ValueError(f"{place}: vocabulary must hold {units}, but holds {vocabulary.kind}.")
