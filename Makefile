@@ -7,17 +7,25 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # One thread for each test process: two processes with two threads each would wait for one another.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: demo test test-slow lint types install clean
+.PHONY: demo test test-slow test-browser test-fuzz lint types install clean
 
 demo: $(VENV)/demo-installed
 	$(BIN)/python examples/demo.py
 
 test: lint types
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not browser"
 
 # Minutes each: exports of every class, compiled engines, a whole manifest.
 test-slow: $(VENV)/dev-installed
 	$(PYTEST) -m slow
+
+# The server's page in headless Chromium: apt-get install chromium.
+test-browser: $(VENV)/dev-installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser
+
+# The server against made-up requests and broken audio: minutes.
+test-fuzz: $(VENV)/dev-installed
+	UNISPEECH_FUZZ=500 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/serving/test_fuzz.py
 
 lint: $(VENV)/dev-installed
 	$(BIN)/ruff format --check .

@@ -6,6 +6,7 @@ import time
 from contextlib import contextmanager
 
 import soundfile
+import uvicorn
 from starlette.testclient import TestClient
 
 from tiny_recognisers import babble
@@ -86,3 +87,27 @@ def wait_until(holds, seconds=20.0):
     while not holds():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.01)
+
+
+@contextmanager
+def listening(given: ServerSettings):
+    """A server that listens at a free port of this machine, in a thread of this process.
+
+    Yields:
+        Its address and its service.
+    """
+    service = Service(given)
+    config = uvicorn.Config(
+        create_app(service), port=0, http="h11", ws="websockets-sansio", log_config=None, ws_max_size=2**20
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    wait_until(lambda: server.started)
+    service.worker.loaded.result(timeout=120)
+    [port] = {socket.getsockname()[1] for each in server.servers for socket in each.sockets}
+    try:
+        yield f"http://127.0.0.1:{port}", service
+    finally:
+        server.should_exit = True
+        thread.join(30)

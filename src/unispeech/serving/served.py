@@ -61,6 +61,7 @@ class Served:
             return
         transcriber = Transcriber(
             settings.model,
+            engine="torch",  # its network is shared by the transcribers of all languages
             device=settings.device,
             precision=settings.precision,
             batch_seconds=batch_seconds,
