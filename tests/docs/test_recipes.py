@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from unispeech.configuration import LARGE, UniSpeechConfig
-from unispeech.training.recipe import load_pretrain_recipe, load_recipe
+from unispeech.training.recipe import FinetuneRecipe, PretrainRecipe, load_recipe
 from unispeech.training.schedules import learning_rate
 
 RECIPES = {path.stem: path for path in (Path(__file__).resolve().parents[2] / "recipes").glob("*.yaml")}
@@ -30,7 +30,7 @@ def test_all_recipes_are_found():
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_a_recipe_loads(name):
     path = RECIPES[name]
-    recipe = (load_pretrain_recipe if name in PRETRAINING else load_recipe)(path)
+    recipe = load_recipe(PretrainRecipe if name in PRETRAINING else FinetuneRecipe, path)
     text = path.read_text(encoding="utf-8")
     assert f"unispeech {command_of(name)} recipes/{path.name} -o runs/" in text, (
         "the command stands at the top"
@@ -52,7 +52,7 @@ def masks(recipe):
 
 def test_fine_tuning_follows_the_paper():
     """Settings of the original's script: 2e-5, 2k / 8k / 10k updates, masks .75 and .25."""
-    recipe = load_recipe(RECIPES["finetune-1h"])
+    recipe = load_recipe(FinetuneRecipe, RECIPES["finetune-1h"])
     assert rates(recipe, 0, 2000, 9999, 20000) == pytest.approx([2e-7, 2e-5, 2e-5, 1e-6])
     assert masks(recipe) == {
         "mask_time_prob": 0.75,
@@ -67,7 +67,7 @@ def test_fine_tuning_follows_the_paper():
 @pytest.mark.parametrize("name", ["pretrain-large-en", "pretrain-large-multilingual"])
 def test_stage_one_follows_the_paper(name):
     """Settings of the original's scripts: 1e-3, 25k of warm-up, to 0 at 200k, 75 s on each of 64 GPUs."""
-    recipe = load_pretrain_recipe(RECIPES[name])
+    recipe = load_recipe(PretrainRecipe, RECIPES[name])
     assert dict(recipe.model.config) == LARGE
     assert rates(recipe, 0, 25_000, 112_500, 200_000) == pytest.approx([0, 1e-3, 5e-4, 0])
     assert masks(recipe) == {"mask_time_prob": 0.5, "mask_time_length": 10}
@@ -86,7 +86,7 @@ def test_stage_one_follows_the_paper(name):
 
 def test_stage_two_follows_the_paper():
     """Settings of the original's script: 2e-4, 10k of warm-up, to 0 at 100k, 2 x 62.5 s on each of 8 GPUs."""
-    recipe = load_pretrain_recipe(RECIPES["continue-large"])
+    recipe = load_recipe(PretrainRecipe, RECIPES["continue-large"])
     assert rates(recipe, 0, 10_000, 100_000) == pytest.approx([0, 2e-4, 0])
     assert masks(recipe) == {"mask_time_prob": 0.65, "mask_time_length": 10}
     assert (recipe.objective.negatives_from, recipe.objective.feature_grad_mult) == ("masked", 0.1)

@@ -12,7 +12,7 @@ from experiments.plan import SYSTEMS, ablation_name, ablations, make_plan
 from experiments.results import Results
 from experiments.settings import FOLDER, load
 from experiments.steps import Step
-from unispeech.training.recipe import load_pretrain_recipe, load_recipe
+from unispeech.training.recipe import FinetuneRecipe, PretrainRecipe, load_recipe
 
 SIZES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
@@ -42,7 +42,7 @@ def test_every_recipe_can_be_read(size: str, tmp_path: Path) -> None:
         if step.kind in {"pretrain", "finetune"}:
             path = tmp_path / "recipe.yaml"
             path.write_text(yaml.safe_dump(step.resolved(tmp_path)["recipe"]))
-            (load_pretrain_recipe if step.kind == "pretrain" else load_recipe)(path)
+            load_recipe(PretrainRecipe if step.kind == "pretrain" else FinetuneRecipe, path)
             num_read += 1
     assert num_read > 10
 

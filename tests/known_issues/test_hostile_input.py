@@ -17,7 +17,7 @@ from unispeech.data.synthesis import synthesise_corpus
 from unispeech.data.synthesis_plan import Size
 from unispeech.engines.torch_engine import find_device
 from unispeech.errors import CheckpointError, ManifestError
-from unispeech.training.recipe import load_recipe
+from unispeech.training.recipe import FinetuneRecipe, load_recipe
 from unispeech.training.sections import OptimSettings
 
 
@@ -93,7 +93,7 @@ def test_file_names_of_another_encoding_are_prepared(tmp_path):
 def test_a_recipe_nested_without_end_is_one_line(tmp_path):
     (tmp_path / "deep.yaml").write_text("a: " + "[" * 5000)
     with pytest.raises(ValueError, match=r"deep\.yaml:1: must be YAML, but is nested too deeply"):
-        load_recipe(tmp_path / "deep.yaml")
+        load_recipe(FinetuneRecipe, tmp_path / "deep.yaml")
 
 
 def test_an_infinite_learning_rate_is_refused():

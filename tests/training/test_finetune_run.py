@@ -343,7 +343,7 @@ def test_a_run_is_not_overwritten(learned, corpus, tmp_path):
 def test_a_resumption_takes_the_recipe_of_the_run(learned):
     before = (learned / "log.jsonl").read_text()
     outcome = run_finetuning(learned / "recipe.yaml", learned, resume=True)
-    assert (outcome.update, outcome.is_interrupted) == (60, False)
+    assert (outcome.update, outcome.signal) == (60, 0)
     assert (learned / "log.jsonl").read_text() == before
 
 

@@ -15,7 +15,7 @@ from unispeech.models import UniSpeechForCTC, UniSpeechForPreTraining
 from unispeech.text import Vocabulary
 from unispeech.training.finetune import run_finetuning
 from unispeech.training.pretrain import run_pretraining, streams
-from unispeech.training.recipe import load_pretrain_recipe
+from unispeech.training.recipe import PretrainRecipe, load_recipe
 
 torch.set_num_threads(1)
 
@@ -139,7 +139,7 @@ def test_both_streams_in_one_run_are_mixed_by_their_share(corpus, tmp_path):
         augmentation={"speed": [0.9, 1.1], "noise_prob": 0.5, "reverb_prob": 0.2, "telephone_prob": 0.2},
     )
     run_pretraining(recipe, tmp_path / "run")
-    labelled, unlabelled = streams(load_pretrain_recipe(tmp_path / "run" / "recipe.yaml"))
+    labelled, unlabelled = streams(load_recipe(PretrainRecipe, tmp_path / "run" / "recipe.yaml"))
     assert (labelled.share, unlabelled.share) == (0.75, 0.25)
     assert len(log(tmp_path / "run", "loss")) == 8
     # A line without labelled rows has no CTC loss to tell of.

@@ -11,13 +11,13 @@ from unispeech.training.recipe import DataSettings, FinetuneRecipe, load_recipe
 from unispeech.training.sections import MaskingSettings, ModelSettings, OptimSettings
 from unispeech.training.settings import dump_settings, first_difference
 
-MINIMAL = "model:\n  init: some/model\ndata:\n  train: cuts.jsonl.gz\n"  # 4 lines
+MINIMAL = "model:\n  init: some-model\ndata:\n  train: cuts.jsonl.gz\n"  # 4 lines
 
 
 def load(tmp_path: Path, text: str, *overrides: str) -> FinetuneRecipe:
     path = tmp_path / "recipe.yaml"
     path.write_text(text)
-    return load_recipe(path, overrides)
+    return load_recipe(FinetuneRecipe, path, overrides)
 
 
 def test_defaults_fill_what_the_file_leaves_out(tmp_path):
@@ -25,7 +25,7 @@ def test_defaults_fill_what_the_file_leaves_out(tmp_path):
     assert recipe.optim == OptimSettings(learning_rate=1e-3)
     assert recipe.masking == MaskingSettings()
     assert recipe.data.train == (str(Path.cwd() / "cuts.jsonl.gz"),)
-    assert recipe.model.init == str(Path.cwd() / "some/model")
+    assert recipe.model.init == str(Path.cwd() / "some-model")
 
 
 def test_overrides_win_and_the_last_of_them_most(tmp_path):
@@ -196,7 +196,7 @@ def test_frame_updates_belong_to_ctc(tmp_path):
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none.yaml: no such recipe"):
-        load_recipe(tmp_path / "none.yaml")
+        load_recipe(FinetuneRecipe, tmp_path / "none.yaml")
 
 
 def test_settings_made_in_python_are_checked_too():

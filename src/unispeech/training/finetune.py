@@ -14,7 +14,7 @@ from unispeech.text import Vocabulary
 from unispeech.tokenizer_files import read_do_normalize
 from unispeech.training.classification import ClassificationStage
 from unispeech.training.loop import Outcome
-from unispeech.training.recipe import FinetuneRecipe, load_recipe
+from unispeech.training.recipe import FinetuneRecipe
 from unispeech.training.recognition import CTCStage
 from unispeech.training.run import Run
 from unispeech.training.session import Learner, Report, Session, open_session
@@ -41,7 +41,7 @@ def run_finetuning(
         FileNotFoundError: If a file is missing.
         OSError: If a checkpoint cannot be written.
     """
-    session = open_session(recipe_path, directory, overrides, load_recipe, resume=resume)
+    session = open_session(recipe_path, directory, overrides, FinetuneRecipe, resume=resume)
     run, recipe = session.run, session.recipe
     learner = _resumed_learner(run) if run.checkpoint else _new_learner(recipe, session.report)
     if learner.vocabulary is not None:

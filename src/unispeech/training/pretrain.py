@@ -14,7 +14,7 @@ from unispeech.text import Vocabulary
 from unispeech.tokenizer_files import read_do_normalize
 from unispeech.training.loop import Outcome
 from unispeech.training.pretraining import PretrainingStage
-from unispeech.training.recipe import PretrainRecipe, load_pretrain_recipe
+from unispeech.training.recipe import PretrainRecipe
 from unispeech.training.run import Run
 from unispeech.training.session import Learner, Report, Session, open_session
 from unispeech.training.starting_model import make_pretrainer
@@ -41,7 +41,7 @@ def run_pretraining(
         FileNotFoundError: If a file is missing.
         OSError: If a checkpoint cannot be written.
     """
-    session = open_session(recipe_path, directory, overrides, load_pretrain_recipe, resume=resume)
+    session = open_session(recipe_path, directory, overrides, PretrainRecipe, resume=resume)
     run, recipe = session.run, session.recipe
     learner = _resumed_learner(run) if run.checkpoint else _new_learner(recipe, session.report)
     assert isinstance(learner.model, UniSpeechForPreTraining)

@@ -1,7 +1,7 @@
 """What a run is made of: the settings of a recipe, section by section.
 
-A recipe is a YAML file with the sections below, every key optional unless its docstring says otherwise. The
-`load_` functions read one, `settings.dump_settings` writes the complete one into the run directory. Stages
+A recipe is a YAML file with the sections below, every key optional unless its docstring says otherwise.
+`load_recipe` reads one, `settings.dump_settings` writes the complete one into the run directory. Stages
 share the sections of `sections.py`; those here are each stage's own.
 """
 
@@ -272,10 +272,14 @@ class PretrainRecipe:
         return replace(self, data=self.data.absolute(), model=self.model.absolute())
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> FinetuneRecipe:
-    """Read a fine-tuning recipe; its paths count from the working directory and become absolute.
+R = TypeVar("R", FinetuneRecipe, PretrainRecipe)
+
+
+def load_recipe(schema: type[R], path: str | Path, overrides: Sequence[str] = ()) -> R:
+    """Read a recipe; its paths count from the working directory and become absolute.
 
     Args:
+        schema: What the recipe is for: `FinetuneRecipe` or `PretrainRecipe`.
         path: The YAML file.
         overrides: "section.key=value" strings that win over the file.
 
@@ -286,24 +290,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> FinetuneReci
         FileNotFoundError: If there is no such file.
         ValueError: If a key or a value is wrong; one line that names file and line.
     """
-    return load_settings(FinetuneRecipe, path, overrides).absolute()
-
-
-def load_pretrain_recipe(path: str | Path, overrides: Sequence[str] = ()) -> PretrainRecipe:
-    """Read a pre-training recipe; its paths count from the working directory and become absolute.
-
-    Args:
-        path: The YAML file.
-        overrides: "section.key=value" strings that win over the file.
-
-    Returns:
-        The recipe, complete with defaults.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If a key or a value is wrong; one line that names file and line.
-    """
-    return load_settings(PretrainRecipe, path, overrides).absolute()
+    return load_settings(schema, path, overrides).absolute()
 
 
 def _check_vocabulary(data: BatchSettings, model: ModelSettings) -> None:

@@ -8,13 +8,11 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic
 
-from unispeech.training.recipe import FinetuneRecipe, PretrainRecipe
+from unispeech.training.recipe import R, load_recipe
 from unispeech.training.settings import dump_settings, first_difference
 from unispeech.training.state import find_checkpoint
-
-R = TypeVar("R", FinetuneRecipe, PretrainRecipe)
 
 RECIPE_FILE = "recipe.yaml"
 
@@ -38,7 +36,7 @@ def open_run(
     directory: Path,
     recipe_path: Path | None,
     overrides: Sequence[str],
-    load: Callable[[str | Path, Sequence[str]], R],
+    schema: type[R],
     *,
     resume: bool,
     report: Callable[[str], None],
@@ -50,7 +48,7 @@ def open_run(
         recipe_path: The recipe. A resumption takes that of the run; one that is given must say the same.
         overrides: "section.key=value" strings. A resumption takes those of `optim`, `schedule` and `runtime`
             and goes on with them.
-        load: Reads a recipe of the stage.
+        schema: The recipe class of the stage.
         resume: Whether to go on with the run that the directory holds.
         report: Is given a line for every checkpoint that is passed over.
 
@@ -73,7 +71,7 @@ def open_run(
             raise ValueError(
                 f"{directory}: must not hold a run, but holds one; go on by --resume, or name another."
             )
-        return Run(directory=directory, recipe=load(recipe_path, overrides), checkpoint=None)
+        return Run(directory=directory, recipe=load_recipe(schema, recipe_path, overrides), checkpoint=None)
     if not own.exists():
         raise FileNotFoundError(f"{directory}: must hold a run to resume, but has no {RECIPE_FILE}.")
     for override in overrides:
@@ -82,9 +80,9 @@ def open_run(
                 f"--set {override}: a resumption may change {', '.join(CHANGEABLE)} only; start a new run "
                 "from its `best` instead."
             )
-    recipe = load(own, overrides)
+    recipe = load_recipe(schema, own, overrides)
     if recipe_path is not None:
-        key = first_difference(recipe, load(recipe_path, overrides))
+        key = first_difference(recipe, load_recipe(schema, recipe_path, overrides))
         if key:
             raise ValueError(
                 f"{recipe_path}: `{key}` must be that of {own}, but differs; leave the recipe out."

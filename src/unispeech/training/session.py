@@ -19,7 +19,8 @@ from unispeech.text import Vocabulary
 from unispeech.training.heap import keep_freed_memory
 from unispeech.training.loop import Outcome, TrainingLoop
 from unispeech.training.processes import make_accelerator
-from unispeech.training.run import R, Run, open_run, write_recipe
+from unispeech.training.recipe import R
+from unispeech.training.run import Run, open_run, write_recipe
 from unispeech.training.stage import Stage
 from unispeech.training.state import BEST, TrainingState, load_state, seed_update
 
@@ -156,7 +157,7 @@ def open_session(
     recipe_path: Path | None,
     directory: Path,
     overrides: Sequence[str],
-    load: Callable[[str | Path, Sequence[str]], R],
+    schema: type[R],
     *,
     resume: bool,
 ) -> Session[R]:
@@ -166,7 +167,7 @@ def open_session(
         recipe_path: The recipe; a resumption takes that of the run.
         directory: The run directory.
         overrides: "section.key=value" strings that win over the recipe.
-        load: Reads a recipe of the stage.
+        schema: The recipe class of the stage.
         resume: Whether to go on with the run in the directory.
 
     Returns:
@@ -177,7 +178,7 @@ def open_session(
         OSError: If a file is missing, or the directory cannot be written to.
     """
     report = _reporter()
-    run = open_run(directory, recipe_path, overrides, load, resume=resume, report=report)
+    run = open_run(directory, recipe_path, overrides, schema, resume=resume, report=report)
     accelerator = make_accelerator(run.recipe.runtime.precision)
     if not accelerator.is_main_process:
         report = _say_nothing
