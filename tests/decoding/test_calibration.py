@@ -34,9 +34,9 @@ def test_a_phone_is_right_if_the_alignment_pairs_it_with_itself():
 
 
 def test_the_error_is_that_of_bins_weighed_by_what_is_in_them():
-    # Bins of 1/15: 0.61 and 0.65 share one, 0.95 and 1.0 the last.
-    scores, rights = [0.61, 0.65, 0.95, 1.0], [True, False, True, True]
-    expected = (abs(0.63 - 0.5) * 2 + abs(0.975 - 1.0) * 2) / 4
+    # Bins of 1/15: 0.61 and 0.65 share one, 0.95 and 1.0 the last; 0.59 is in one of its own.
+    scores, rights = [0.59, 0.61, 0.65, 0.95, 1.0], [True, True, False, True, True]
+    expected = (abs(0.59 - 1.0) + abs(0.63 - 0.5) * 2 + abs(0.975 - 1.0) * 2) / 5
     assert expected_calibration_error(scores, rights) == pytest.approx(expected)
     assert expected_calibration_error([], []) == 0.0
     assert expected_calibration_error([1.0] * 5, [True] * 5) == 0.0

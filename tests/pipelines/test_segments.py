@@ -41,6 +41,7 @@ def test_a_longer_silence_than_that_parts():
         Segment(start=0.95, end=1.1, text="c", score=0.8),
         Segment(start=3.0, end=3.5, text="d", score=0.2),
     ]
+    assert [s.text for s in split_at_pauses(PLAIN, 0.34)] == ["a b", "c", "d"]
     assert [s.text for s in split_at_pauses(PLAIN, 0.35)] == ["a b c", "d"]
     assert [s.text for s in split_at_pauses(PLAIN, 5.0)] == ["a b c d"]
     assert [s.text for s in split_at_pauses(PLAIN, 0.0)] == ["a", "b", "c", "d"]
