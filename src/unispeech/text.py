@@ -256,6 +256,27 @@ class Vocabulary:
             Path(directory), fields, do_normalize=do_normalize, return_attention_mask=return_attention_mask
         )
 
+    def check_head(self, num_classes: int, blank: int | None) -> None:
+        """Refuse a CTC head that writes other symbols.
+
+        Args:
+            num_classes: Of the head.
+            blank: The head's blank, `pad_token_id` of its configuration.
+
+        Raises:
+            CheckpointError: If the numbers of symbols and classes differ, or the blanks do.
+        """
+        if len(self) != num_classes:
+            raise CheckpointError(
+                f"`vocabulary` must have as many symbols as the head has classes ({num_classes}), "
+                f"but has {len(self)}."
+            )
+        if self.blank != blank:
+            raise CheckpointError(
+                f"`vocabulary` must have its blank at the config's `pad_token_id` ({blank}), "
+                f"but has it at {self.blank}."
+            )
+
     def _ordinary(self) -> list[str]:
         """The symbols that are neither special nor the word boundary."""
         hidden = self.special | {self.word_boundary}

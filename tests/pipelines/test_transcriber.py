@@ -142,7 +142,7 @@ def test_normalisation_makes_the_level_irrelevant(transcriber):
 
 def test_do_normalize_is_taken_from_the_preprocessor(tmp_path):
     folder = save_recogniser(tmp_path / "raw", do_normalize=False)
-    transcriber = Transcriber(folder)
+    transcriber = Transcriber(folder, engine="torch")
     assert not transcriber.do_normalize
     seen = []
     run = transcriber.engine.logits
@@ -315,7 +315,7 @@ def test_half_precision_weights_run_in_float32(tmp_path, model_dir):
         model_dir, tmp_path / "half", ignore=shutil.ignore_patterns("*.safetensors", "config.json")
     )
     tiny_recogniser().half().save_pretrained(tmp_path / "half")
-    transcriber = Transcriber(tmp_path / "half")
+    transcriber = Transcriber(tmp_path / "half", engine="torch")
     assert transcriber.engine.model.dtype == torch.float32
     assert transcriber.transcribe(babble(0.5), 16000).phones
 

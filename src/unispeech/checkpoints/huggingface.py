@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, Wav2Vec2FeatureExtractor
 from transformers.utils import logging as transformers_logging
 
+from unispeech.checkpoints.files import WEIGHTS
 from unispeech.checkpoints.hub import is_hub_id, is_on_hub
 from unispeech.configuration import UniSpeechConfig
 from unispeech.decoding.calibration import CALIBRATION
@@ -61,14 +62,6 @@ _VERBS = {
     "UniSpeechForPreTraining": "make a recogniser of it with `unispeech finetune`",
 }
 """Class -> what the command line does with its checkpoints."""
-
-_WEIGHTS = (
-    "model*.safetensors",
-    "model*.safetensors.index.json",
-    "pytorch_model*.bin",
-    "pytorch_model*.bin.index.json",
-)
-"""Names of weight files; what an older save has of them, a newer one never keeps."""
 
 _OF_MODEL = ("config.json", "generation_config.json", CALIBRATION)
 
@@ -258,7 +251,7 @@ def _check_directory(source: str | Path, subfolder: str) -> None:
         return
     if not (path / "config.json").is_file():
         raise CheckpointError(f"{path}: must hold a model, but has no config.json.")
-    if not any(any(path.glob(pattern)) for pattern in _WEIGHTS):
+    if not any(any(path.glob(pattern)) for pattern in WEIGHTS):
         raise CheckpointError(
             f"{path}: must hold weights, but has neither model.safetensors nor pytorch_model.bin."
         )
@@ -321,7 +314,7 @@ def _carry_over(old: Path, fresh: Path) -> None:
     for item in old.iterdir():
         place = fresh / item.name
         # A calibration is that of the older weights.
-        is_model = item.name in _OF_MODEL or any(map(item.match, _WEIGHTS))
+        is_model = item.name in _OF_MODEL or any(map(item.match, WEIGHTS))
         # Both preprocessor files say the same: when one is new, the other would contradict it.
         is_stale = item.name in _PREPROCESSORS and any((fresh / name).is_file() for name in _PREPROCESSORS)
         if place.exists() or is_model or is_stale:

@@ -1,5 +1,6 @@
 """`unispeech transcribe`: the phones of recordings, with times."""
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -33,7 +34,8 @@ def transcribe(
     list: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     resume: Annotated[bool, Parameter(negative=())] = False,
     device: str = "auto",
-    precision: Literal["auto", "float32", "bf16"] = "auto",
+    engine: Literal["auto", "torch", "openvino", "onnxruntime"] = "auto",
+    precision: Literal["auto", "float32", "bf16", "int8"] = "auto",
     batch_seconds: float = 60.0,
     window_seconds: float = 30.0,
     overlap_seconds: float = 2.0,
@@ -77,7 +79,8 @@ def transcribe(
         list: A file with a path a line, - for standard input.
         resume: Leave out what the output holds already.
         device: Where to run, such as cpu or cuda:1; auto takes a GPU if there is one.
-        precision: auto is bf16 on GPUs that have it and float32 elsewhere.
+        engine: What runs the network; auto takes the fastest here that gives what torch gives, to rounding.
+        precision: auto is bf16 on GPUs that have it and float32 elsewhere; int8 wants the extra openvino.
         batch_seconds: Most seconds of audio that run at once; lower it if memory runs out.
         window_seconds: Most seconds that the network hears at once of one recording.
         overlap_seconds: Seconds at either side of a window that are heard but not kept.
@@ -105,6 +108,7 @@ def transcribe(
     transcriber = Transcriber(
         model,
         device=own_device(device, job.process),
+        engine=engine,
         precision=precision,
         batch_seconds=batch_seconds,
         window_seconds=window_seconds,
@@ -114,6 +118,9 @@ def transcribe(
         times=times,
         max_pause=segments.max_pause,
     )
+    if engine == "auto" and sys.stderr.isatty():
+        found = transcriber.engine
+        print(f"unispeech: engine {found.name}, {found.precision}", file=sys.stderr)
 
     def run(recordings: "Iterable[Recording]", advance: "OnProgress") -> "Iterator[Outcome]":
         transcribe = partial(transcriber.transcribe_recordings, on_progress=advance)

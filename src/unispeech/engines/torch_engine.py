@@ -86,7 +86,7 @@ class TorchEngine:
     @property
     def is_cpu(self) -> bool:
         """Whether it runs on the processor."""
-        return self.device.type == "cpu"
+        return bool(self.device.type == "cpu")
 
     def log_probs(
         self, waveforms: Sequence[Waveform], *, moments: WindowMoments | None = None

@@ -337,16 +337,7 @@ def check_vocabulary(vocabulary: Vocabulary, model: PreTrainedModel) -> None:
     head = getattr(model, "lm_head", None) or getattr(model, "ctc_proj", None)
     if head is None:
         return
-    if len(vocabulary) != head.out_features:
-        raise CheckpointError(
-            f"`vocabulary` must have as many symbols as the head has classes ({head.out_features}), "
-            f"but has {len(vocabulary)}."
-        )
-    if vocabulary.blank != model.config.pad_token_id:
-        raise CheckpointError(
-            f"`vocabulary` must have its blank at the config's `pad_token_id` ({model.config.pad_token_id}), "
-            f"but has it at {vocabulary.blank}."
-        )
+    vocabulary.check_head(head.out_features, model.config.pad_token_id)
 
 
 def _is_for_peft(target_lang: str | Path | None, force_load: bool | str, kwargs: dict[str, Any]) -> bool:

@@ -7,24 +7,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy.typing as npt
-import torch
-from transformers import PreTrainedModel
 
 from unispeech.audio import Waveform
-from unispeech.checkpoints.hub import model_files
-from unispeech.checkpoints.huggingface import load_model
 from unispeech.decoding.beam_decoder import BeamDecoder, NbestDecoder, join_nbest
 from unispeech.decoding.calibration import Calibration, read_calibration
 from unispeech.decoding.decoder import Decoder, GreedyDecoder, LogProbs, decode_blocks
 from unispeech.decoding.greedy import TokenSpan
 from unispeech.decoding.inventory import Restriction
-from unispeech.engines.torch_engine import Precision, TorchEngine, find_device
+from unispeech.engines.choice import open_engine, read_recogniser
+from unispeech.engines.engine import Engine, EngineName, Precision
 from unispeech.errors import CheckpointError
 from unispeech.frames import SAMPLE_RATE, Seconds, frame_to_seconds, hop
-from unispeech.models.adapters import check_vocabulary
 from unispeech.pipelines.emissions import Emitter
 from unispeech.pipelines.recordings import OnProgress, Recording, open_samples, run_in_batches, run_paths
 from unispeech.pipelines.segments import MAX_PAUSE, split_at_pauses
@@ -32,6 +28,10 @@ from unispeech.pipelines.timing import Sound, TimingDecoder
 from unispeech.results import Candidate, Phone, Reading, Transcript, Word
 from unispeech.text import Vocabulary
 from unispeech.tokenizer_files import read_do_normalize
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
 
 Times = Literal["extents", "spikes"]
 """What the times of phones are: how long they last, or the frames in which the network names them."""
@@ -58,8 +58,10 @@ class Transcriber:
             its weights.
         device: Where to run, such as "cpu" or "cuda:1"; "auto" takes the first GPU if there is one, and
             leaves a model with its weights where it is.
-        precision: "float32", "bf16" or "auto", which is bf16 on GPUs that have it and float32 elsewhere. In
-            float32 a recording gets the same phones in any batch.
+        precision: "float32", "bf16", "int8" or "auto", which is bf16 on GPUs that have it and float32
+            elsewhere. In float32 a recording gets the same phones in any batch.
+        engine: "torch", "openvino", "onnxruntime" or "auto", which is the fastest here that computes the
+            same up to rounding; see `engines.choice.open_engine`. `transcriber.engine.name` says which it is.
         batch_seconds: Most seconds of audio that run at once, padding included; a longer recording runs
             alone.
         window_seconds: Most seconds that the network hears at once of one recording, at least 1.
@@ -85,12 +87,13 @@ class Transcriber:
 
     def __init__(
         self,
-        model: str | Path | PreTrainedModel,
+        model: "str | Path | PreTrainedModel",
         *,
         vocabulary: Vocabulary | None = None,
         do_normalize: bool | None = None,
-        device: str | torch.device = "auto",
+        device: "str | torch.device" = "auto",
         precision: Precision = "auto",
+        engine: EngineName = "auto",
         batch_seconds: Seconds = 60.0,
         window_seconds: Seconds = 30.0,
         overlap_seconds: Seconds = 2.0,
@@ -104,19 +107,22 @@ class Transcriber:
             raise ValueError(f"`times` must be one of {', '.join(get_args(Times))}, but is {times!r}.")
         if not max_pause >= 0:
             raise ValueError(f"`max_pause` must not be negative, but is {max_pause}.")
-        if isinstance(model, PreTrainedModel):
-            name = model.name_or_path or type(model).__name__
-            if vocabulary is None:
-                raise ValueError("`vocabulary` must be given along with a model in memory, but is None.")
-        else:
-            name = str(model)
-            network = load_model(model, head="ctc", dtype=torch.float32)
-            files = model_files(model)
+        name, files = str(getattr(model, "name_or_path", "") or type(model).__name__), None
+        if isinstance(model, str | Path):
+            name, files = str(model), Path(model)
+            if not files.is_dir():
+                model, files = _fetch(model)
+        elif vocabulary is None:
+            raise ValueError("`vocabulary` must be given along with a model in memory, but is None.")
+        elif getattr(model, "lm_head", None) is None:
+            raise ValueError(f"`model` must have a CTC head, but is {type(model).__name__}.")
+        self.engine = open_engine(model, files, engine=engine, precision=precision, device=device)
+        if files is not None:
             vocabulary = Vocabulary.load(files) if vocabulary is None else vocabulary
             do_normalize = read_do_normalize(files) if do_normalize is None else do_normalize
             calibration = read_calibration(files) if calibration is None else calibration
-            model, device = network, find_device(device)
-        _check_head(model, vocabulary, name)
+        assert vocabulary is not None
+        _check_head(self.engine, vocabulary, name)
         self.inventory = inventory
         self.times, self.max_pause = times, max_pause
         self.calibration = calibration or Calibration()
@@ -124,7 +130,6 @@ class Transcriber:
         self.do_normalize = do_normalize is not False
         self.batch_seconds = batch_seconds
         self.window_seconds = window_seconds
-        self.engine = TorchEngine(model, device=device, precision=precision)
         self.decoder = GreedyDecoder(vocabulary.blank) if decoder is None else decoder
         self.emitter = Emitter(
             self.engine,
@@ -376,12 +381,17 @@ class Transcriber:
         return max(start, 0.0), end
 
 
-def _check_head(model: PreTrainedModel, vocabulary: Vocabulary, name: str) -> None:
-    """Refuse a model that writes nothing, or writes other symbols than the vocabulary's."""
-    if getattr(model, "lm_head", None) is None:
-        raise ValueError(f"`model` must have a CTC head, but is {type(model).__name__}.")
+def _fetch(model: str | Path) -> "tuple[PreTrainedModel, Path]":
+    """Read a Hub id, whose files then lie in the Hub's cache, or say why what is no folder cannot be read."""
+    from unispeech.checkpoints.hub import model_files
+
+    return read_recogniser(model), model_files(model)
+
+
+def _check_head(engine: Engine, vocabulary: Vocabulary, name: str) -> None:
+    """Refuse a model that writes other symbols than the vocabulary's."""
     try:
-        check_vocabulary(vocabulary, model)
+        vocabulary.check_head(engine.num_symbols, engine.blank)
     except CheckpointError as error:
         raise CheckpointError(
             f"{name}: {str(error).removesuffix('.')}; take the vocab.json that the head was trained with."

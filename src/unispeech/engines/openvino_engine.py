@@ -1,0 +1,137 @@
+"""OpenVINO, for processors: float32, bf16 where the processor has it, int8.
+
+Shapes in this file: B batch, T frames, N vocabulary.
+"""
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from unispeech.audio import Waveform
+from unispeech.engines.cache import Made, facts_of
+from unispeech.engines.graph_engine import Feed, GraphEngine
+from unispeech.engines.network import Limits, Recogniser, recogniser_of
+from unispeech.engines.openvino_graph import draw_openvino, openvino
+from unispeech.engines.quantisation import find_limits, speech
+from unispeech.frames import num_frames
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+HINTS = {"float32": "f32", "bf16": "bf16", "int8": "f32"}
+"""Precision -> what layers are computed in that are not narrowed to 8 bits."""
+
+MOST_CHANGED = 0.01
+"""Share of frames that may name another symbol with narrow convolutions."""
+
+
+class OpenvinoEngine(GraphEngine):
+    """Runs a recogniser in OpenVINO.
+
+    Args:
+        made: The engine, as `make_openvino` makes it.
+        precision: "float32", "bf16" on a processor that has it, or "int8" for a narrow engine.
+    """
+
+    name = "openvino"
+
+    def __init__(self, made: Made, precision: str) -> None:
+        super().__init__(made.facts, precision)
+        hint = "bf16" if precision == "int8" and has_bf16() else HINTS[precision]
+        graph, weights = made.parts
+        model = core().read_model(graph, openvino.Tensor(np.frombuffer(weights, np.uint8)))
+        self._compiled = core().compile_model(
+            model,
+            "CPU",
+            {
+                "PERFORMANCE_HINT": "LATENCY",
+                "INFERENCE_PRECISION_HINT": hint,
+                # Two processes that bind their threads would bind them to the same cores.
+                "ENABLE_CPU_PINNING": False,
+            },
+        )
+        self._request = self._compiled.create_infer_request()
+
+    def run(self, feed: Feed) -> npt.NDArray[np.float32]:
+        """Run the graph."""
+        log_probs: npt.NDArray[np.float32] = self._request.infer(dict(feed), share_inputs=True)[0]
+        return log_probs
+
+
+def make_openvino(model: "PreTrainedModel", *, is_narrow: bool = False) -> Made:
+    """Make an engine.
+
+    Args:
+        model: A CTC model.
+        is_narrow: Whether products are narrowed to 8 bits where that does not hurt. Convolutions are left
+            wide if more than `MOST_CHANGED` of the frames of the carried speech would name another symbol.
+
+    Returns:
+        The engine.
+
+    Raises:
+        ValueError: If the model has an activation that a graph cannot have.
+    """
+    recogniser = recogniser_of(model)
+    plain = serialised(recogniser, {})
+    if not is_narrow:
+        return plain
+    exact, sentences = OpenvinoEngine(plain, "float32"), speech()
+    limits = find_limits(_seen(recogniser, exact, sentences), is_uneven=recogniser.has_group_norm)
+    narrow = serialised(recogniser, limits)
+    rough = OpenvinoEngine(narrow, "int8")
+    one, other = (np.concatenate(engine.log_probs(sentences)).argmax(axis=1) for engine in (exact, rough))
+    if (one != other).mean() <= MOST_CHANGED:
+        return narrow
+    return serialised(
+        recogniser, {place: limit for place, limit in limits.items() if not place.startswith("conv.")}
+    )
+
+
+def serialised(recogniser: Recogniser, limits: Mapping[str, Limits]) -> Made:
+    """Make an engine with some places narrowed.
+
+    Args:
+        recogniser: The recogniser.
+        limits: Name of each place that is narrowed -> its limits.
+
+    Returns:
+        The engine.
+    """
+    model = draw_openvino(recogniser, limits)
+    with tempfile.TemporaryDirectory() as folder:
+        graph, weights = Path(folder) / "graph.xml", Path(folder) / "graph.bin"
+        openvino.serialize(model, graph, weights)
+        parts = [graph.read_bytes(), weights.read_bytes()]
+    return Made(facts=facts_of(recogniser), parts=parts)
+
+
+def _seen(
+    recogniser: Recogniser, engine: "OpenvinoEngine", sentences: Sequence[Waveform]
+) -> Iterator[dict[str, npt.NDArray[np.float32]]]:
+    """Run sentences.
+
+    Yields:
+        What came to each place in the pass over a sentence.
+    """
+    model = draw_openvino(recogniser, {}, shows_places=True)
+    names = [next(iter(output.get_names())) for output in model.outputs]
+    compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    for sentence in sentences:
+        frames = num_frames(len(sentence), engine.kernels, engine.strides)
+        found = compiled(dict(engine.feed(sentence, frames)))
+        yield {name: found[number] for number, name in enumerate(names) if name != "log_probs"}
+
+
+def core() -> openvino.Core:
+    """OpenVINO itself."""
+    return openvino.Core()
+
+
+def has_bf16() -> bool:
+    """Whether the processor multiplies in bf16."""
+    return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -1,0 +1,265 @@
+"""The engines that run graphs, held to the plain path."""
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tiny
+from tiny_recognisers import PHONES, babble, save_recogniser
+from unispeech import Transcriber, UniSpeechForCTC
+from unispeech.engines import cache, choice
+from unispeech.engines.choice import cached, choose, open_engine
+from unispeech.engines.engine import WindowMoments, measure_moments
+from unispeech.engines.graph_engine import on_grid
+from unispeech.engines.network import limits_of, recogniser_of
+from unispeech.engines.torch_engine import TorchEngine
+from unispeech.frames import num_frames
+
+pytest.importorskip("openvino", reason="needs the extra openvino")
+NORMS = ["group", "layer"]
+
+
+def graph_engine(model, precision="auto", engine="openvino"):
+    return open_engine(model, None, engine=engine, precision=precision)
+
+
+@pytest.fixture(scope="module", params=[(engine, norm) for engine in choice.EXTRAS for norm in NORMS])
+def pair(request):
+    engine, norm = request.param
+    pytest.importorskip(engine)
+    model = tiny.build(UniSpeechForCTC, norm)
+    return TorchEngine(model), graph_engine(model, engine=engine)
+
+
+def noise(length, seed=0):
+    return np.random.default_rng(seed).normal(size=length).astype(np.float32)
+
+
+# -- the same numbers ----------------------------------------------------------------------------------------
+
+
+@settings(max_examples=10, deadline=None)
+@given(lengths=st.lists(st.integers(0, 24_000), min_size=1, max_size=4))
+def test_log_probs_are_those_of_torch(pair, lengths):
+    plain, engine = pair
+    waveforms = [noise(length, seed) for seed, length in enumerate(lengths)]
+    for waveform, found in zip(waveforms, engine.log_probs(waveforms), strict=True):
+        frames = num_frames(len(waveform), engine.kernels, engine.strides)
+        assert found.shape == (frames, engine.num_symbols)
+        assert found.dtype == np.float32
+        if frames:
+            [expected] = plain.log_probs([waveform])
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [{"adapter_attn_dim": 8}, {"num_conv_pos_embeddings": 15}, {"hidden_act": "relu"}, {"conv_bias": True}],
+)
+def test_every_kind_of_layer(overrides):
+    model = tiny.build(UniSpeechForCTC, "layer", **overrides)
+    waveform = noise(9000)
+    [expected] = TorchEngine(model).log_probs([waveform])
+    np.testing.assert_allclose(graph_engine(model).log_probs([waveform])[0], expected, rtol=0, atol=1e-4)
+
+
+def test_windows_take_the_moments_that_are_given(pair):
+    plain, engine = pair
+    if not engine.has_group_norm:
+        pytest.skip("only group norm takes moments")
+    whole = noise(20_000) * np.linspace(0.1, 2.0, 20_000, dtype=np.float32)
+    moments = measure_moments(whole, engine.kernels[0], engine.strides[0])
+    [expected] = plain.log_probs([whole[:8000]], moments=moments)
+    [found] = engine.log_probs([whole[:8000]], moments=moments)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+    assert np.abs(found - engine.log_probs([whole[:8000]])[0]).max() > 0.01
+
+
+def test_moments_are_those_of_the_windows():
+    waveform = noise(1003)
+    rows = np.stack([waveform[start : start + 10] for start in range(0, 1003 - 9, 5)]).astype(np.float64)
+    moments = measure_moments(waveform, 10, 5)
+    np.testing.assert_allclose(moments.mean, rows.mean(axis=0))
+    np.testing.assert_allclose(moments.covariance, np.cov(rows.T, bias=True))
+    assert isinstance(moments, WindowMoments)
+
+
+def test_padding_to_the_grid_is_small():
+    rng = np.random.default_rng(0)
+    frames = [num_frames(int(16_000 * seconds)) for seconds in rng.uniform(1, 20, size=200)]
+    assert sum(map(on_grid, frames)) / sum(frames) < 1.03
+    assert all(on_grid(count) >= count for count in frames)
+
+
+def test_int8_names_the_same_symbols():
+    model = tiny.build(UniSpeechForCTC, "layer", hidden_size=64, conv_dim=(32,) * 7)
+    waveform = babble(2.0)
+    [expected] = TorchEngine(model).log_probs([waveform])
+    engine = graph_engine(model, "int8")
+    [found] = engine.log_probs([waveform])
+    assert engine.precision == "int8"
+    assert np.abs(found - expected).max() > 0
+    assert (found.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.9
+
+
+@given(low=st.floats(-100, 100), width=st.floats(0, 200))
+def test_zero_is_a_level(low, width):
+    limits = limits_of(low, low + width)
+    step = (limits.high - limits.low) / 255
+    assert abs(limits.low / step - round(limits.low / step)) < 1e-6
+    assert limits.low <= min(low, 0) + 1e-6
+    assert limits.high >= max(low + width, 0) - 1e-6
+
+
+# -- choosing ------------------------------------------------------------------------------------------------
+
+
+def test_auto_takes_the_graph_for_a_directory_and_torch_for_a_model(tmp_path):
+    folder = save_recogniser(tmp_path / "model")
+    transcriber = Transcriber(folder, device="cpu")
+    assert (transcriber.engine.name, transcriber.engine.precision) == ("openvino", "float32")
+    network = Transcriber(folder, engine="torch").engine.model
+    assert Transcriber(network, vocabulary=PHONES).engine.name == "torch"
+
+
+def test_auto_goes_back_to_torch(tmp_path, monkeypatch):
+    folder = save_recogniser(tmp_path / "odd", hidden_act="gelu_10")
+    assert Transcriber(folder, device="cpu").engine.name == "torch"
+    with pytest.raises(ValueError, match=r"`hidden_act` must be one of gelu, .* but is 'gelu_10'; run it by"):
+        Transcriber(folder, engine="openvino")
+    monkeypatch.setattr(choice, "is_installed", lambda name: False)
+    assert choose("auto", "cpu", is_on_disk=True) == "torch"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"engine": "openvno"}, "`engine` must be one of auto, .* but is 'openvno'; did you mean 'openvino'"),
+        (
+            {"engine": "onnxruntime", "precision": "int8"},
+            "`precision` must be auto or float32 for engine onnx",
+        ),
+        ({"precision": "int9"}, "`precision` must be one of auto, .* but is 'int9'"),
+        (
+            {"engine": "torch", "precision": "int8"},
+            "`precision` must be auto, float32 or bf16 for engine torch",
+        ),
+        (
+            {"engine": "openvino", "device": "cuda"},
+            "`device` must be auto or cpu for engine openvino, but is",
+        ),
+    ],
+)
+def test_what_does_not_go_together(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        open_engine(tiny.build(UniSpeechForCTC), None, **arguments)
+
+
+def test_bf16_is_not_pretended(monkeypatch):
+    monkeypatch.setattr("unispeech.engines.openvino_engine.has_bf16", lambda: False)
+    model = tiny.build(UniSpeechForCTC)
+    with pytest.raises(ValueError, match="`precision` must be auto, float32 or int8 on this processor"):
+        graph_engine(model, "bf16")
+    assert open_engine(model, None, precision="bf16").name == "torch"
+
+
+def test_a_missing_package_is_one_line(monkeypatch):
+    monkeypatch.setattr(choice, "is_installed", lambda name: False)
+    message = r"engine openvino is not installed; install it with pip install 'unispeech\[openvino\]'"
+    with pytest.raises(ImportError, match=message):
+        graph_engine(tiny.build(UniSpeechForCTC))
+
+
+# -- the cache -----------------------------------------------------------------------------------------------
+
+
+def cache_file(folder):
+    return folder / "engines" / "openvino-float32.engine"
+
+
+def test_a_cached_engine_imports_neither_torch_nor_transformers(tmp_path):
+    folder = save_recogniser(tmp_path / "model")
+    waveform = babble(0.7)
+    expected = Transcriber(folder, engine="openvino").transcribe(waveform, 16000).text
+    np.save(tmp_path / "waveform.npy", waveform)
+    code = (
+        "import sys, numpy; from unispeech.pipelines.transcriber import Transcriber\n"
+        f"transcriber = Transcriber({str(folder)!r}, engine='openvino')\n"
+        f"print(transcriber.transcribe(numpy.load({str(tmp_path / 'waveform.npy')!r}), 16000).text)\n"
+        "print([m for m in ('torch', 'transformers', 'openvino_telemetry') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines() == [expected, "[]"]
+
+
+def test_another_checkpoint_makes_another_engine(tmp_path):
+    folder = save_recogniser(tmp_path / "model")
+    first = Transcriber(folder, engine="openvino").engine.log_probs([babble(0.5)])[0]
+    before = cache_file(folder).read_bytes()
+    save_recogniser(folder, seed=1)
+    second = Transcriber(folder, engine="openvino").engine.log_probs([babble(0.5)])[0]
+    assert np.abs(first - second).max() > 0.1
+    assert cache_file(folder).read_bytes() != before
+
+
+@pytest.mark.parametrize("harm", ["cut", "changed", "foreign", "empty", "other version"])
+def test_a_broken_or_foreign_file_is_replaced(tmp_path, harm):
+    folder = save_recogniser(tmp_path / "model")
+    expected = Transcriber(folder, engine="openvino").engine.log_probs([babble(0.5)])[0]
+    path = cache_file(folder)
+    whole = path.read_bytes()
+    first, _, rest = whole.partition(b"\n")
+    path.write_bytes(
+        {
+            "cut": whole[:-10],
+            "changed": whole[:-10] + bytes(10),
+            "foreign": b"PK\x03\x04" + whole,
+            "empty": b"",
+            "other version": json.dumps({**json.loads(first), "key": {}}).encode() + b"\n" + rest,
+        }[harm]
+    )
+    found = Transcriber(folder, engine="openvino").engine.log_probs([babble(0.5)])[0]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    key = json.loads(first)["key"]
+    assert cache.read(path, key) is not None
+
+
+def test_two_at_once_leave_one_whole_file(tmp_path):
+    folder = save_recogniser(tmp_path / "model")
+    code = f"from unispeech import Transcriber; Transcriber({str(folder)!r}, engine='openvino')"
+    with ThreadPoolExecutor() as pool:
+        runs = [pool.submit(subprocess.run, [sys.executable, "-c", code], check=True) for _ in range(2)]
+    assert [run.result().returncode for run in runs] == [0, 0]
+    assert [path.name for path in (folder / "engines").iterdir()] == ["openvino-float32.engine"]
+    key = json.loads(cache_file(folder).open("rb").readline())["key"]
+    assert cache.read(cache_file(folder), key) is not None
+
+
+def test_a_checkpoint_that_may_only_be_read_is_cached_elsewhere(tmp_path, monkeypatch):
+    folder = save_recogniser(tmp_path / "model")
+    (folder / "engines").write_text("in the way")  # whoever runs as root may write everywhere
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    Transcriber(folder, engine="openvino")
+    [path] = (tmp_path / "cache").rglob("*.engine")
+    before = os.stat(path).st_mtime_ns
+    made = cached("openvino", "float32", folder, lambda: pytest.fail("it is in the cache"))
+    assert made.facts.num_symbols == len(PHONES)
+    assert os.stat(path).st_mtime_ns == before
+    path.parent.rename(path.parent.with_name("gone"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "config.json"))
+    assert Transcriber(folder, engine="openvino").engine.name == "openvino"
+
+
+def test_weights_are_taken_as_they_are():
+    model = tiny.build(UniSpeechForCTC)
+    recogniser = recogniser_of(model)
+    assert all(np.array_equal(recogniser.weights[n], v) for n, v in model.state_dict().items())
+    assert recogniser.num_symbols == torch.nn.Module.get_submodule(model, "lm_head").out_features
