@@ -20,7 +20,7 @@ from server_rig import settings as server_settings
 
 from unispeech.serving.settings import Limits
 
-NUM_EXAMPLES = int(os.environ.get("UNISPEECH_FUZZ", "8"))
+NUM_EXAMPLES = int(os.environ.get("UNISPEECH_FUZZ", "4"))
 RECORDINGS = Path(__file__).parents[2] / "examples/recordings"
 QUICK = settings(
     max_examples=NUM_EXAMPLES,
