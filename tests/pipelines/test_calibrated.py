@@ -91,13 +91,13 @@ def test_the_error_is_measured_with_the_calibration_that_is_there(model_dir, dat
     scores, rights = joined(scored(model_dir, data_dir))
     assert 0 < sum(rights) < len(rights)
     raw = evaluate_model(model_dir, data_dir, by="language")
-    assert raw.scores.ece == pytest.approx(expected_calibration_error(scores, rights), abs=1e-6)
+    assert raw.scores.ece == pytest.approx(expected_calibration_error(scores, rights), abs=1e-4)
     assert raw.fit is None
     assert {name: group.ece > 0 for name, group in raw.groups.items()} == {"sv": True, "ky": True}
     write_calibration(model_dir, MAP)
     mapped = [MAP.apply(score) for score in scores]
     found = evaluate_model(model_dir, data_dir).scores.ece
-    assert found == pytest.approx(expected_calibration_error(mapped, rights), abs=1e-6)
+    assert found == pytest.approx(expected_calibration_error(mapped, rights), abs=1e-4)
 
 
 def test_the_fit_is_that_of_all_and_its_error_that_of_halves(model_dir, data_dir):
