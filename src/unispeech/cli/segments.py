@@ -24,8 +24,7 @@ class SegmentOptions:
     max_pause: float = 0.3
     """Longest silence within a segment, in seconds; a subtitle ends with its segment."""
     segments_from: Path | None = None
-    """A TextGrid, or a folder of one for each recording, whose intervals with a label are the segments;
-    what lies outside of them is left out, and -f TextGrid keeps its tiers."""
+    """A TextGrid, or a folder with one for each recording: its labelled intervals are heard, the rest left out."""
     tier: str | None = None
     """Name of the tier with these intervals; needed where the TextGrid has several."""
 
