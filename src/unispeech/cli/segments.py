@@ -24,7 +24,7 @@ class SegmentOptions:
     max_pause: float = 0.3
     """Longest silence within a segment, in seconds; a subtitle ends with its segment."""
     segments_from: Path | None = None
-    """A TextGrid, or a folder with one for each recording: its labelled intervals are heard, the rest left out."""
+    """A TextGrid, or a folder with one for each recording; only its labelled intervals are written."""
     tier: str | None = None
     """Name of the tier with these intervals; needed where the TextGrid has several."""
 
