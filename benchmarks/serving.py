@@ -5,8 +5,9 @@
 
 The server is `unispeech serve` in a process of its own; clients are threads of this one, each sending its
 next request when the one before is answered. Recordings are the examples, cut or repeated to about
-`--seconds`, in turn. Prints a table of latencies (median, 90th, 99th percentile) and audio seconds per second,
-then the server's resident memory before, during and after `--memory-requests` requests of eight clients.
+`--seconds`, in turn. Prints a table of latencies (median, 90th, 99th percentile) and audio seconds per
+second, then the server's resident memory before, during and after `--memory-requests` requests of eight
+clients.
 """
 
 import argparse

@@ -14,6 +14,8 @@ from unispeech.formats.json import schema
 from unispeech.pipelines.aligner import Aligner
 from unispeech.pipelines.classifier import Classifier
 from unispeech.pipelines.transcriber import Transcriber
+from unispeech.serving.served import Served
+from unispeech.serving.settings import ModelSettings
 
 
 @pytest.fixture(scope="module")
@@ -147,3 +149,9 @@ def test_the_openapi_page_lists_what_there_is(server):
     }
     form = server.client.get("/openapi.json").json()["paths"]["/v1/align"]["post"]["requestBody"]
     assert list(form["content"]) == ["multipart/form-data"]
+
+
+def test_int8_is_refused_for_classifiers(tmp_path):
+    model = save_classifier(tmp_path / "labels", ["yes", "no"])
+    with pytest.raises(ValueError, match="`precision` must be one of auto, float32, bf16, but is 'int8'"):
+        Served(ModelSettings(model=str(model), device="cpu", precision="int8"))

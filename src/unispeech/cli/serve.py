@@ -16,7 +16,8 @@ def serve(
     api_key: Path | None = None,
     allow_origin: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     device: str = "auto",
-    precision: Literal["auto", "float32", "bf16"] = "auto",
+    precision: Literal["auto", "float32", "bf16", "int8"] = "auto",
+    engine: Literal["auto", "torch", "openvino", "onnxruntime"] = "torch",
     batch_seconds: float = 60.0,
     window_seconds: float = 30.0,
     g2p: Literal["epitran", "espeak"] | None = None,
@@ -51,6 +52,7 @@ def serve(
         allow_origin: Other web sites whose pages may ask, such as https://example.org.
         device: Where to run, such as cpu or cuda:1; auto takes a GPU if there is one.
         precision: auto is bf16 on GPUs that have it and float32 elsewhere.
+        engine: What runs the network, as for transcribe; classifiers run in torch.
         batch_seconds: Most seconds of audio that run at once; 0 runs every request alone.
         window_seconds: Most seconds that the network hears at once of one recording.
         g2p: How texts to align are spoken, for a model that writes phones.
@@ -76,6 +78,7 @@ def serve(
             name=name,
             device=device,
             precision=precision,
+            engine=engine,
             batch_seconds=batch_seconds,
             window_seconds=window_seconds,
             g2p="lexicon" if lexicon is not None else g2p,

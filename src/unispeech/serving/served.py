@@ -6,13 +6,17 @@ Shape in this file: S samples.
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
+from copy import copy
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from unispeech.audio import Waveform
 from unispeech.checkpoints.hub import model_files
 from unispeech.data.g2p import open_phonemizer
+from unispeech.decoding.decoder import GreedyDecoder
 from unispeech.decoding.inventory import known_inventories, restrict
+from unispeech.engines.torch_engine import Precision as TorchPrecision
 from unispeech.frames import SAMPLE_RATE
 from unispeech.phones import nearest
 from unispeech.pipelines.aligner import Aligner
@@ -52,7 +56,8 @@ class Served:
             self.classifier = Classifier(
                 settings.model,
                 device=settings.device,
-                precision=settings.precision,
+                # It runs in torch, which says what it cannot.
+                precision=cast("TorchPrecision", settings.precision),
                 batch_seconds=batch_seconds,
                 window_seconds=settings.window_seconds,
             )
@@ -61,9 +66,9 @@ class Served:
             return
         transcriber = Transcriber(
             settings.model,
-            engine="torch",  # its network is shared by the transcribers of all languages
             device=settings.device,
             precision=settings.precision,
+            engine=settings.engine,
             batch_seconds=batch_seconds,
             window_seconds=settings.window_seconds,
             overlap_seconds=settings.overlap_seconds,
@@ -200,16 +205,12 @@ class Served:
                 found = nearest(str(language), known)
                 message = f"`language` must be one of {', '.join(known)}, but is {language!r}{found}"
                 raise _bad_language(message)
-            self._transcribers[language] = Transcriber(
-                plain.engine.model,
-                vocabulary=plain.vocabulary,
-                do_normalize=plain.do_normalize,
-                precision=self.settings.precision,
-                batch_seconds=plain.batch_seconds,
-                window_seconds=plain.window_seconds,
-                overlap_seconds=self.settings.overlap_seconds,
-                inventory=restrict(plain.vocabulary, self._inventories[str(language)], language=language),
-            )
+            # The same network behind another vocabulary.
+            restriction = restrict(plain.vocabulary, self._inventories[str(language)], language=language)
+            bound = copy(plain)
+            bound.inventory, bound.vocabulary = restriction, restriction.vocabulary
+            bound.decoder = GreedyDecoder(restriction.vocabulary.blank)
+            self._transcribers[language] = bound
         return self._transcribers[language]
 
 

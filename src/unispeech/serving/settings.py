@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unispeech.data.g2p import Method
-from unispeech.engines.torch_engine import Precision
+from unispeech.engines.engine import EngineName, Precision
 from unispeech.frames import Seconds
 
 
@@ -25,6 +25,8 @@ class ModelSettings:
     """Where it runs, such as "cpu" or "cuda:1"; "auto" takes a GPU if there is one."""
     precision: Precision = "auto"
     """As in `Transcriber`."""
+    engine: EngineName = "torch"
+    """As in `Transcriber`; classifiers run in torch whatever it is."""
     batch_seconds: Seconds = 60.0
     """Most seconds of audio that run at once, padding included; 0 runs every request alone."""
     window_seconds: Seconds = 30.0
