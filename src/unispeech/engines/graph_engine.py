@@ -51,7 +51,7 @@ class GraphEngine(ABC):
         """Run the graph.
 
         Args:
-            feed: `waveforms` (B, S), `lengths` (B,) and, with group norm, `mean` (B, K) and `covariance`
+            feed: `waveforms` (B, S), `lengths` (B,) and, with group norm, `mean` (B, K) and `spread`
                 (B, K, K).
 
         Returns:
@@ -104,7 +104,9 @@ class GraphEngine(ABC):
             if moments is None:
                 moments = measure_moments(waveform, self.kernels[0], self.strides[0])
             feed["mean"] = moments.mean[None].astype(np.float32)
-            feed["covariance"] = moments.covariance[None].astype(np.float32)
+            variances, directions = np.linalg.eigh(moments.covariance)
+            spread = directions * np.sqrt(np.maximum(variances, 0.0))
+            feed["spread"] = spread[None].astype(np.float32)
         return feed
 
 

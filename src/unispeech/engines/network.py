@@ -19,7 +19,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same weights would give another graph: engines in caches are then made anew."""
 
 ACTIVATIONS = {
@@ -247,14 +247,16 @@ class Draft(Generic[Node]):
         Args:
             waveforms: (B, S) float32.
             lengths: (B,) int64 samples of each row.
-            moments: Mean (B, K) and covariance (B, K, K) of the windows of each utterance; None for models
-                without group norm.
+            moments: Mean (B, K) and spread (B, K, K) of the windows of each utterance, a matrix whose product
+                with its transpose is their covariance; None for models without group norm, and where all
+                rows are utterances without padding.
 
         Returns:
             (B, T, N) log-probabilities.
         """
         ops = self.ops
-        latents = self._convolved(waveforms) if moments is None else self._normalised(waveforms, *moments)
+        is_group = self.recogniser.has_group_norm
+        latents = self._normalised(waveforms, moments) if is_group else self._convolved(waveforms)
         latents = self._norm("feature_projection.layer_norm", latents)
         x = self._linear("feature_projection.projection", latents, "projection")
         is_valid = ops.is_within(x, self._num_frames(lengths))
@@ -278,10 +280,10 @@ class Draft(Generic[Node]):
             lengths = self.ops.floor_divide(self.ops.clamp(lengths), stride)
         return lengths
 
-    def _normalised(self, waveforms: Node, mean: Node, covariance: Node) -> Node:
+    def _normalised(self, waveforms: Node, moments: tuple[Node, Node] | None) -> Node:
         """The convolutions of models with group norm: (B, S) -> (B, T, C)."""
         ops, recogniser = self.ops, self.recogniser
-        x = self._first(waveforms, mean, covariance)
+        x = self._first(waveforms, moments)
         for number in range(1, len(recogniser.kernels)):
             name = f"feature_extractor.conv_layers.{number}.conv"
             kernels = self._weight(f"{name}.weight")
@@ -290,23 +292,28 @@ class Draft(Generic[Node]):
             x = ops.activate(self._biased(name, x, (-1, 1)), recogniser.conv_activation)
         return ops.transpose(x, (0, 2, 1))
 
-    def _first(self, waveforms: Node, mean: Node, covariance: Node) -> Node:
+    def _first(self, waveforms: Node, moments: tuple[Node, Node] | None) -> Node:
         """The first convolution with its group norm, one scale and one shift a channel: -> (B, C, T).
 
-        The mean of a channel is w . mean, its variance w' Cov w: see `models.features.WaveformGroupNorm`.
+        The mean of a channel is w . mean, its variance |w' spread|^2. w' Cov w, as
+        `models.features.WaveformGroupNorm` has it, is the same in float64; in float32 nothing is left of it
+        for speech without high frequencies.
         """
         ops, name = self.ops, "feature_extractor.conv_layers.0"
         kernels = self._weight(f"{name}.conv.weight")  # (C, 1, K)
-        weight = ops.constant(kernels[:, 0])
-        variance = ops.total(ops.multiply(ops.matmul(weight, covariance), weight))  # (B, C)
-        variance = ops.add(variance, ops.constant(np.full(1, CONV_EPS, np.float32)))
-        gain, offset = (
-            ops.constant(self._weight(f"{name}.layer_norm.{part}")) for part in ("weight", "bias")
-        )
-        scale = ops.multiply(ops.inverse_root(variance), gain)
-        shift = ops.subtract(offset, ops.multiply(ops.matmul(mean, weight, transpose=True), scale))
+        gain, offset = (self._weight(f"{name}.layer_norm.{part}") for part in ("weight", "bias"))
         x = ops.expand(waveforms, 1)
         x = ops.convolve(x, ops.constant(kernels), kernels.shape, self.recogniser.strides[0])
+        if moments is None:
+            x = ops.multiply(ops.normalise(x, CONV_EPS), ops.constant(gain[:, None]))
+            return ops.activate(ops.add(x, ops.constant(offset[:, None])), self.recogniser.conv_activation)
+        weight, (mean, spread) = ops.constant(kernels[:, 0]), moments
+        spread = ops.matmul(weight, spread)  # (B, C, K)
+        variance = ops.total(ops.multiply(spread, spread))  # (B, C)
+        variance = ops.add(variance, ops.constant(np.full(1, CONV_EPS, np.float32)))
+        scale = ops.multiply(ops.inverse_root(variance), ops.constant(gain))
+        middle = ops.multiply(ops.matmul(mean, weight, transpose=True), scale)
+        shift = ops.subtract(ops.constant(offset), middle)
         x = ops.add(ops.multiply(x, ops.expand(scale, 2)), ops.expand(shift, 2))
         return ops.activate(x, self.recogniser.conv_activation)
 

@@ -178,11 +178,10 @@ def draw_onnx(recogniser: Recogniser, limits: dict[str, Limits], *, has_moments:
     Args:
         recogniser: The recogniser.
         limits: As for `network.Draft`.
-        has_moments: Whether group norm's statistics are inputs; False: they are computed of the first row's
-            own samples, all of them, which is right for utterances one at a time.
+        has_moments: Whether lengths and group norm's statistics are inputs; False: all of each row counts.
 
     Returns:
-        A model from `waveforms` (B, S), with moments also `lengths` (B,), `mean` (B, K) and `covariance`
+        A model from `waveforms` (B, S), with moments also `lengths` (B,), `mean` (B, K) and `spread`
         (B, K, K), to `log_probs` (B, T, N).
     """
     ops = OnnxOps()
@@ -195,15 +194,13 @@ def draw_onnx(recogniser: Recogniser, limits: dict[str, Limits], *, has_moments:
         if recogniser.has_group_norm:
             inputs += [
                 helper.make_tensor_value_info("mean", TensorProto.FLOAT, ["B", kernel]),
-                helper.make_tensor_value_info("covariance", TensorProto.FLOAT, ["B", kernel, kernel]),
+                helper.make_tensor_value_info("spread", TensorProto.FLOAT, ["B", kernel, kernel]),
             ]
-            moments = ("mean", "covariance")
+            moments = ("mean", "spread")
     else:
         shape = ops.node("Shape", "waveforms")
         parts = [ops.node("Slice", shape, *(ops.constant(np.array([n])) for n in (i, i + 1))) for i in (0, 1)]
         lengths = ops.node("Expand", parts[1], parts[0])
-        if recogniser.has_group_norm:
-            moments = _moments(ops, kernel, recogniser.strides[0])
     log_probs = Draft[str](ops, recogniser, limits).log_probs("waveforms", lengths, moments)
     ops.nodes.append(helper.make_node("Identity", [log_probs], ["log_probs"]))
     shape_out: list[str | int | None] = ["B", "T", recogniser.num_symbols]
@@ -215,14 +212,3 @@ def draw_onnx(recogniser: Recogniser, limits: dict[str, Limits], *, has_moments:
         ops.constants,
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
-
-
-def _moments(ops: OnnxOps, kernel: int, stride: int) -> tuple[str, str]:
-    """Mean and covariance of the windows of whole rows, by a convolution that shows the windows."""
-    shows = ops.constant(np.eye(kernel, dtype=np.float32)[:, None])
-    windows = ops.convolve(ops.expand("waveforms", 1), shows, (kernel, 1, kernel), stride)  # (B, K, T)
-    mean = ops.node("ReduceMean", windows, ops.constant(np.array([2])))
-    centred = ops.subtract(windows, mean)
-    count = ops.node("Cast", ops.node("Shape", windows, start=2, end=3), to=TensorProto.FLOAT)
-    products = ops.node("MatMul", centred, ops.transpose(centred, (0, 2, 1)))
-    return ops.node("Squeeze", mean, ops.constant(np.array([2]))), ops.node("Div", products, count)

@@ -81,7 +81,7 @@ def make_openvino(model: "PreTrainedModel", *, is_narrow: bool = False) -> Made:
     if not is_narrow:
         return plain
     exact, sentences = OpenvinoEngine(plain, "float32"), speech()
-    limits = find_limits(_seen(recogniser, exact, sentences), is_uneven=recogniser.has_group_norm)
+    limits = find_limits(run_places(recogniser, exact, sentences), is_uneven=recogniser.has_group_norm)
     narrow = serialised(recogniser, limits)
     rough = OpenvinoEngine(narrow, "int8")
     one, other = (np.concatenate(engine.log_probs(sentences)).argmax(axis=1) for engine in (exact, rough))
@@ -110,13 +110,18 @@ def serialised(recogniser: Recogniser, limits: Mapping[str, Limits]) -> Made:
     return Made(facts=facts_of(recogniser), parts=parts)
 
 
-def _seen(
+def run_places(
     recogniser: Recogniser, engine: "OpenvinoEngine", sentences: Sequence[Waveform]
 ) -> Iterator[dict[str, npt.NDArray[np.float32]]]:
-    """Run sentences.
+    """Run sentences and look at what comes to the places that can be narrowed.
+
+    Args:
+        recogniser: The recogniser.
+        engine: An engine of it, which knows how it is fed.
+        sentences: (S_i,) samples of each.
 
     Yields:
-        What came to each place in the pass over a sentence.
+        Name of each place -> what came to it, for a sentence.
     """
     model = draw_openvino(recogniser, {}, shows_places=True)
     names = [next(iter(output.get_names())) for output in model.outputs]

@@ -177,7 +177,7 @@ def draw_openvino(
         shows_places: Whether what comes to each place is an output too.
 
     Returns:
-        A model from `waveforms` (B, S), `lengths` (B,) and, with group norm, `mean` (B, K) and `covariance`
+        A model from `waveforms` (B, S), `lengths` (B,) and, with group norm, `mean` (B, K) and `spread`
         (B, K, K), to `log_probs` (B, T, N) and to the places by their names.
     """
     waveforms = opset13.parameter([-1, -1], Type.f32, name="waveforms")
@@ -187,7 +187,7 @@ def draw_openvino(
         kernel = recogniser.kernels[0]
         moments = (
             opset13.parameter([-1, kernel], Type.f32, name="mean"),
-            opset13.parameter([-1, kernel, kernel], Type.f32, name="covariance"),
+            opset13.parameter([-1, kernel, kernel], Type.f32, name="spread"),
         )
         inputs += moments
     draft = Draft[Value](OpenvinoOps(), recogniser, limits)

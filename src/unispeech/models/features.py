@@ -69,11 +69,13 @@ class WaveformGroupNorm(nn.GroupNorm):
         """
         with torch.autocast(waveform.device.type, enabled=False):
             (kernel,), (stride,) = conv.kernel_size, conv.stride
-            weight = conv.weight.squeeze(1).float()  # (C, K)
+            # Of speech without high frequencies the variance is a small difference of large numbers.
+            wide = torch.float32 if waveform.device.type == "mps" else torch.float64
+            weight = conv.weight.squeeze(1).to(wide)  # (C, K)
             if self.given is not None:
                 mean, covariance = (moment.to(weight) for moment in self.given)
                 return self._from_moments(mean.expand(waveform.shape[0], 1, -1), covariance, weight)
-            windows = waveform.squeeze(1).float().unfold(-1, kernel, stride)  # (B, T, K)
+            windows = waveform.squeeze(1).to(wide).unfold(-1, kernel, stride)  # (B, T, K)
             if num_valid is None:
                 mean = windows.mean(dim=1, keepdim=True)  # (B, 1, K)
                 centred = windows - mean
@@ -89,10 +91,10 @@ class WaveformGroupNorm(nn.GroupNorm):
     def _from_moments(self, mean: Tensor, covariance: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Scale and shift, from (B, 1, K) means, (B or 1, K, K) covariances and the (C, K) kernels."""
         variance = ((weight @ covariance) * weight).sum(dim=-1)  # (B or 1, C)
-        scale = self.weight.float() * torch.rsqrt(variance.clamp(min=0) + self.eps)
+        scale = self.weight * torch.rsqrt(variance.clamp(min=0) + self.eps)
         scale = scale.expand(mean.shape[0], -1)  # `len` would fix the batch of an exported graph
-        shift = self.bias.float() - (mean @ weight.T).squeeze(1) * scale
-        return scale[..., None], shift[..., None]
+        shift = self.bias - (mean @ weight.T).squeeze(1) * scale
+        return scale[..., None].float(), shift[..., None].float()
 
 
 @contextmanager
