@@ -5,6 +5,7 @@ import json
 import logging
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -462,3 +463,22 @@ def test_shared_speech_in_batches(shared_dir, tmp_path):
         padding += padding_fraction(batch) * batch["input_values"].numel() / 16_000
     assert seconds == pytest.approx(report.kept["en"].duration, abs=0.1)
     assert padding / (padding + seconds) < 0.1
+
+
+KILLED_IN_AN_EPOCH = """
+import multiprocessing, os, signal, sys
+from unispeech.data.batches import make_loader
+loader = make_loader(sys.argv[1], batch_seconds=1.0, num_workers=1)
+next(iter(loader))
+print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_do_not_outlive_a_run_that_is_killed(tmp_path):
+    cuts = write_cuts(tmp_path / "cuts", [1.0] * 40)
+    script = [sys.executable, "-c", KILLED_IN_AN_EPOCH, str(cuts)]
+    # The worker writes to the same pipe, which is at its end only when both processes are.
+    killed = subprocess.run(script, stdout=subprocess.PIPE, timeout=60)
+    assert killed.stdout.split()
+    assert killed.returncode == -signal.SIGKILL

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -219,9 +221,18 @@ def _as_it_is(item: Any) -> Any:
 def _leave_group(worker: int) -> None:
     """Take a worker out of the group of processes that a terminal, or a supervisor, sends its signals to.
 
-    This process decides what a signal means, and needs its workers until it has saved.
+    This process decides what a signal means, and needs its workers until it has saved. When it is gone
+    they end; each would else wait for ever for somebody to take its batch.
     """
     os.setpgrp()
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process soon after its parent has ended."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
 
 
 class _Draws(Sampler[DrawnBatch]):
