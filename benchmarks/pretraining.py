@@ -1,7 +1,7 @@
 """A pre-training step of ours beside the same step assembled from transformers, and what feeds it.
 
     python benchmarks/pretraining.py [--size tiny --size base] [--precision float32] [--repeats 5]
-                                     [--part step|heap|padding|pipeline] [--profile] [--quick] [--output FILE]
+                                     [--part step|padding|pipeline] [--profile] [--quick] [--output FILE]
 
 A step is forward, loss, backward and a fused AdamW, in training mode, on the same waveforms, without labels.
 The peer is transformers' `Wav2Vec2ForPreTraining` with masks and negatives drawn as its published example
@@ -41,7 +41,6 @@ from models import race
 from unispeech.configuration import LARGE
 from unispeech.data.batches import BatchLoader, make_loader
 from unispeech.frames import SAMPLE_RATE, num_frames
-from unispeech.training.heap import keep_freed_memory
 
 QUICK = "quick"
 SIZES: dict[str, dict[str, Any]] = {
@@ -208,55 +207,6 @@ def steps(say: Say, arguments: argparse.Namespace, device: torch.device) -> None
             f"| {size} | {precision} | {utterances} x {seconds:g} s | {audio / mine:.2f} "
             f"| {audio / theirs:.2f} | {ratio:.2f} | {small:.2f} | {large:.2f} | {small / large:.2f} |"
         )
-
-
-# ---- memory that is kept
-
-
-def kept_heap(say: Say, arguments: argparse.Namespace) -> None:
-    """A step of ours with the system's way of freeing memory, as above, and with that of our training."""
-    say("\n## Freed memory\n\nOurs alone, in turn; a training keeps what it frees (`training/heap.py`).\n")
-    say(
-        "| size | precision | given back, audio s/s | kept, audio s/s | ratio | given back, GB | kept, GB |\n"
-        "|---|---|---|---|---|---|---|"
-    )
-    for size in arguments.size:
-        for precision in arguments.precision:
-            pairs = [
-                [_in_a_process(_time_with_heap, keep, size, precision) for keep in (False, True)]
-                for _ in range(1 if arguments.quick else 3)
-            ]
-            back, kept = (statistics.median(pair[side][0] for pair in pairs) for side in (0, 1))
-            audio = BATCHES[size][0] * BATCHES[size][1]
-            gigabytes = [max(pair[side][1] for pair in pairs) for side in (0, 1)]
-            say(
-                f"| {size} | {precision} | {audio / back:.2f} | {audio / kept:.2f} | {back / kept:.2f} "
-                f"| {gigabytes[0]:.2f} | {gigabytes[1]:.2f} |"
-            )
-
-
-def _time_with_heap(sender: Any, keep: bool, size: str, precision: str) -> None:
-    before = _resident()
-    if keep:
-        keep_freed_memory()
-    step, _ = our_step(size, precision, torch.device("cpu"))
-    step()
-    started = time.perf_counter()
-    for _ in range(3):
-        step()
-    sender.send(((time.perf_counter() - started) / 3, (_high_water() - before) / 1e9))
-
-
-def _in_a_process(target: Callable[..., None], *arguments: Any) -> Any:
-    """What a function sends from a new process, which has imported nothing before."""
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=target, args=(sender, *arguments))
-    process.start()
-    sender.close()
-    sent = receiver.recv()
-    process.join()
-    return sent
 
 
 # ---- padding and the pipeline
@@ -476,8 +426,6 @@ def report(say: Say, arguments: argparse.Namespace, device: torch.device) -> Non
     say(f"{describe(device)}; median of {arguments.repeats}.\n")
     if "step" in arguments.part:
         steps(say, arguments, device)
-    if "heap" in arguments.part and device.type == "cpu":
-        kept_heap(say, arguments)
     with tempfile.TemporaryDirectory() as folder:
         if "padding" in arguments.part:
             padding(say, arguments, Path(folder))
@@ -496,7 +444,7 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, action="append")
     parser.add_argument("--precision", choices=["float32", "bf16"], action="append")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--part", choices=["step", "heap", "padding", "pipeline"], action="append")
+    parser.add_argument("--part", choices=["step", "padding", "pipeline"], action="append")
     parser.add_argument("--profile", action="store_true", help="also say which part costs what")
     parser.add_argument("--quick", action="store_true", help="the smallest of everything; writes no file")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="default: a GPU where there is one")
@@ -504,7 +452,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.size = arguments.size or ([QUICK] if arguments.quick else ["tiny", "base"])
     arguments.precision = arguments.precision or (["float32"] if arguments.quick else ["float32", "bf16"])
-    arguments.part = arguments.part or ["step", "heap", "padding", "pipeline"]
+    arguments.part = arguments.part or ["step", "padding", "pipeline"]
     if arguments.quick:
         arguments.repeats = 1
     logging.getLogger("lhotse").setLevel(logging.ERROR)

@@ -16,7 +16,6 @@ from unispeech.data.cuts import CutFiles
 from unispeech.decoding.inventory import write_inventories
 from unispeech.models import UniSpeechPreTrainedModel
 from unispeech.text import Vocabulary
-from unispeech.training.heap import keep_freed_memory
 from unispeech.training.loop import Outcome, TrainingLoop
 from unispeech.training.processes import make_accelerator
 from unispeech.training.recipe import R
@@ -144,8 +143,6 @@ class Session(Generic[R]):
             recipe=write_recipe(run) if self.accelerator.is_main_process else "",
             accelerator=self.accelerator,
         )
-        if self.accelerator.device.type == "cpu":
-            keep_freed_memory()
         outcome = loop.run()
         if train_batches.num_unreadable:
             report(f"{len(train_batches.unreadable)} utterances were left out because they cannot be read")
