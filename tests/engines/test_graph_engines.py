@@ -117,8 +117,8 @@ def test_zero_is_a_level(low, width):
     limits = limits_of(low, low + width)
     step = (limits.high - limits.low) / 255
     assert abs(limits.low / step - round(limits.low / step)) < 1e-6
-    assert limits.low <= min(low, 0) + 1e-6
-    assert limits.high >= max(low + width, 0) - 1e-6
+    assert limits.low <= min(low, 0) + step / 2 + 1e-6
+    assert limits.high >= max(low + width, 0) - step / 2 - 1e-6
 
 
 # -- choosing ------------------------------------------------------------------------------------------------
