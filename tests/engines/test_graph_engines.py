@@ -124,7 +124,9 @@ def test_zero_is_a_level(low, width):
 # -- choosing ------------------------------------------------------------------------------------------------
 
 
-def test_auto_takes_the_graph_for_a_directory_and_torch_for_a_model(tmp_path):
+def test_auto_takes_the_graph_for_a_directory_and_torch_for_a_model(tmp_path, monkeypatch):
+    assert choice.choose("auto", "cpu", is_on_disk=True) == "torch"  # which is in this process
+    monkeypatch.setattr(choice, "_is_torch_loaded", lambda: False)
     folder = save_recogniser(tmp_path / "model")
     transcriber = Transcriber(folder, device="cpu")
     assert (transcriber.engine.name, transcriber.engine.precision) == ("openvino", "float32")

@@ -121,7 +121,13 @@ def choose(precision: Precision, device: "str | torch.device", *, is_on_disk: bo
     is_cpu = str(device) == "cpu" or (str(device) == "auto" and not _has_gpu())
     if precision == "int8":
         return "openvino"
-    return "openvino" if is_cpu and is_on_disk and is_installed("openvino") else "torch"
+    is_free = is_cpu and is_on_disk and not _is_torch_loaded()
+    return "openvino" if is_free and is_installed("openvino") else "torch"
+
+
+def _is_torch_loaded() -> bool:
+    """Whether torch is in this process: a training in it has crashed once OpenVINO was there, too."""
+    return "torch" in sys.modules
 
 
 def is_installed(name: str) -> bool:
