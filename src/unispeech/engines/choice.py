@@ -38,8 +38,8 @@ def open_engine(
     """Open the engine for a recogniser, from the cache where it is there.
 
     "auto" takes what computes the same as the plain path, to rounding: on a GPU torch, on a processor
-    OpenVINO or torch, whichever is there first, in float32 unless another precision is asked for. A model
-    with its weights in memory, which may change, is left to torch.
+    OpenVINO where it is installed and torch is not in the process, else torch, in float32 unless another
+    precision is asked for. A model with its weights in memory, which may change, is left to torch.
 
     Args:
         model: A model directory, or a model with its weights.
