@@ -7,15 +7,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # One thread for each test process: two processes with two threads each would wait for one another.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: demo test test-slow test-browser test-fuzz lint types install clean
+.PHONY: demo test test-slow test-browser test-fuzz test-random lint types install clean
 
 demo: $(VENV)/demo-installed
 	$(BIN)/python examples/demo.py
 
-# The engines have processes of their own: a training in a process that has run their tests has crashed.
 test: lint types
-	$(PYTEST) --ignore=tests/engines -m "not slow and not browser"
-	$(PYTEST) -m "not slow and not browser" tests/engines
+	$(PYTEST) -m "not slow and not browser"
 
 # Minutes each: exports of every class, compiled engines, a whole manifest.
 test-slow: $(VENV)/dev-installed
@@ -28,6 +26,10 @@ test-browser: $(VENV)/dev-installed
 # The server against made-up requests and broken audio: minutes.
 test-fuzz: $(VENV)/dev-installed
 	UNISPEECH_FUZZ=500 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/serving/test_fuzz.py
+
+# The properties by examples that no run had before.
+test-random: $(VENV)/dev-installed
+	HYPOTHESIS_PROFILE=random $(PYTEST) -m "hypothesis and not slow"
 
 lint: $(VENV)/dev-installed
 	$(BIN)/ruff format --check .

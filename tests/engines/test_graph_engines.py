@@ -124,9 +124,7 @@ def test_zero_is_a_level(low, width):
 # -- choosing ------------------------------------------------------------------------------------------------
 
 
-def test_auto_takes_the_graph_for_a_directory_and_torch_for_a_model(tmp_path, monkeypatch):
-    assert choice.choose("auto", "cpu", is_on_disk=True) == "torch"  # which is in this process
-    monkeypatch.setattr(choice, "_is_torch_loaded", lambda: False)
+def test_auto_takes_the_graph_for_a_directory_and_torch_for_a_model(tmp_path):
     folder = save_recogniser(tmp_path / "model")
     transcriber = Transcriber(folder, device="cpu")
     assert (transcriber.engine.name, transcriber.engine.precision) == ("openvino", "float32")
@@ -283,3 +281,24 @@ def test_sound_without_high_frequencies(pair):
         expected = oracle.double().eval()(torch.from_numpy(slow)[None].double()).logits.log_softmax(-1)[0]
     for one in (plain, engine):
         np.testing.assert_allclose(one.log_probs([slow])[0], expected, rtol=0, atol=1e-4)
+
+
+SIGNALLED = """
+import gc, os, signal, sys
+from unispeech.engines.choice import open_engine
+engines = [open_engine(sys.argv[1], None, engine="openvino") for _ in range(2)]
+while engines:
+    engines.pop(0)
+    gc.collect()
+signal.signal(signal.SIGCHLD, lambda *_: print("heard"))
+os.kill(os.getpid(), signal.SIGCHLD)
+print("lives")
+"""
+
+
+def test_signals_are_heard_when_engines_are_gone(tmp_path):
+    # A training behind a transcription crashed when its workers ended.
+    folder = save_recogniser(tmp_path / "model")
+    code = [sys.executable, "-c", SIGNALLED, str(folder)]
+    result = subprocess.run(code, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (0, "heard\nlives\n")

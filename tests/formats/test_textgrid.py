@@ -124,6 +124,23 @@ def test_tiers_of_an_older_textgrid_are_kept():
     assert PRAATS.split("item []: ")[1].rstrip("\n") in to_textgrid(spoken(), kept=GRID)
 
 
+def test_no_number_has_an_exponent():
+    for text in (
+        to_textgrid(spoken(duration=1e-05, phones=[])),
+        to_short_textgrid(spoken(duration=1e-05, phones=[])),
+    ):
+        assert "0.00001" in text
+        assert "e-" not in text
+
+
+def test_tiers_end_together_where_a_recording_is_shorter_than_its_phones():
+    phones = [Phone(phone=phone, start=0.0, end=0.0, score=1.0) for phone in "ab"]
+    words = [Word(word="ab", start=0.0, end=0.0, score=1.0)]
+    grid = make_textgrid(spoken(duration=0.0, phones=phones, words=words))
+    assert [tier.end for tier in grid.tiers] == [grid.end] * 2 == [0.0002] * 2
+    assert rows(grid.tiers[0]) == [(0.0, 0.0001, "ab"), (0.0001, 0.0002, "")]
+
+
 @settings(max_examples=50)
 @given(transcripts())
 def test_what_is_written_is_read_back_equal(transcript):

@@ -38,8 +38,8 @@ def open_engine(
     """Open the engine for a recogniser, from the cache where it is there.
 
     "auto" takes what computes the same as the plain path, to rounding: on a GPU torch, on a processor
-    OpenVINO where it is installed and torch is not in the process, else torch, in float32 unless another
-    precision is asked for. A model with its weights in memory, which may change, is left to torch.
+    OpenVINO where it is installed, else torch, in float32 unless another precision is asked for. A model with
+    its weights in memory, which may change, is left to torch.
 
     Args:
         model: A model directory, or a model with its weights.
@@ -121,13 +121,7 @@ def choose(precision: Precision, device: "str | torch.device", *, is_on_disk: bo
     is_cpu = str(device) == "cpu" or (str(device) == "auto" and not _has_gpu())
     if precision == "int8":
         return "openvino"
-    is_free = is_cpu and is_on_disk and not _is_torch_loaded()
-    return "openvino" if is_free and is_installed("openvino") else "torch"
-
-
-def _is_torch_loaded() -> bool:
-    """Whether torch is in this process: a training in it has crashed once OpenVINO was there, too."""
-    return "torch" in sys.modules
+    return "openvino" if is_cpu and is_on_disk and is_installed("openvino") else "torch"
 
 
 def is_installed(name: str) -> bool:

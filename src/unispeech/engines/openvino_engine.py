@@ -3,6 +3,7 @@
 Shapes in this file: B batch, T frames, N vocabulary.
 """
 
+import functools
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -132,8 +133,14 @@ def run_places(
         yield {name: found[number] for number, name in enumerate(names) if name != "log_probs"}
 
 
+@functools.cache
 def core() -> openvino.Core:
-    """OpenVINO itself."""
+    """OpenVINO itself, one for the life of the process.
+
+    Its processor plugin gives the thread another stack for signals, and takes it away when the last user of a
+    `Core` is gone. With two of them the first takes away what the second puts back: the next signal, such as
+    the end of a worker process, then ends the process by a segmentation fault.
+    """
     return openvino.Core()
 
 

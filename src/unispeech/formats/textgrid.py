@@ -5,6 +5,7 @@ Reading is `textgrid_reader`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 
 from unispeech.formats.spans import Span, lay_out, tiers
 from unispeech.frames import Seconds
@@ -153,13 +154,19 @@ def make_textgrid(transcript: Transcript, *, kept: TextGrid | None = None) -> Te
         ValueError: If a time or a score is not finite.
     """
     grid = kept or TextGrid(start=0.0, end=0.0, tiers=[])
-    # A tier of no length has no room for an interval, and Praat wants one.
-    end = max(transcript.duration, grid.end, 1 / TICKS_PER_SECOND)
-    for name, spans in tiers(transcript).items():
+    levels = {
+        name: (spans, lay_out(spans, ticks_per_second=TICKS_PER_SECOND, duration=transcript.duration))
+        for name, spans in tiers(transcript).items()
+    }
+    # An interval has a length, also where the recording has fewer ticks than spans. All tiers end together.
+    end = max(transcript.duration, grid.end)
+    last_start = max([0, *(times[-1][0] for _, times in levels.values() if times)])
+    if last_start / TICKS_PER_SECOND >= end:
+        end = (last_start + 1) / TICKS_PER_SECOND
+    for name, (spans, times) in levels.items():
         taken = {tier.name for tier in grid.tiers}
         free = next(n for n in (name, *(f"{name} {i}" for i in range(2, len(taken) + 3))) if n not in taken)
-        tier = _interval_tier(free, spans, transcript.duration, end)
-        grid = replace(grid, end=max(grid.end, tier.end), tiers=[*grid.tiers, tier])
+        grid = replace(grid, end=end, tiers=[*grid.tiers, _interval_tier(free, spans, times, end)])
     return grid
 
 
@@ -220,21 +227,22 @@ def write_short(grid: TextGrid) -> str:
     return "\n".join(lines)
 
 
-def _interval_tier(name: str, spans: Sequence[Span], duration: Seconds, end: Seconds) -> IntervalTier:
+def _interval_tier(
+    name: str, spans: Sequence[Span], times: Sequence[tuple[int, int]], end: Seconds
+) -> IntervalTier:
     """Spans with empty intervals for what is between them."""
-    times = lay_out(spans, ticks_per_second=TICKS_PER_SECOND, duration=duration)
     intervals: list[Interval] = []
     last = 0.0
     for span, (start_tick, end_tick) in zip(spans, times, strict=True):
-        start, stop = start_tick / TICKS_PER_SECOND, end_tick / TICKS_PER_SECOND
+        start = start_tick / TICKS_PER_SECOND
         if start > last:
             intervals.append(Interval(start=last, end=start, label=""))
         # The last tick may lie behind the end by rounding.
-        last = end if start < end < stop else stop
+        last = min(end_tick / TICKS_PER_SECOND, end)
         intervals.append(Interval(start=start, end=last, label=span.label))
     if last < end:
         intervals.append(Interval(start=last, end=end, label=""))
-    return IntervalTier(name=name, start=0.0, end=max(end, last), intervals=intervals)
+    return IntervalTier(name=name, start=0.0, end=end, intervals=intervals)
 
 
 def _class(tier: IntervalTier | PointTier) -> str:
@@ -253,8 +261,8 @@ def _values(entry: Interval | Point) -> list[str]:
 
 
 def _number(value: float) -> str:
-    """As few digits as tell the number from any other, as Praat writes them."""
-    return str(int(value)) if value == int(value) else repr(value)
+    """As few digits as tell the number from any other, without an exponent, which others misread."""
+    return str(int(value)) if value == int(value) else format(Decimal(repr(value)), "f")
 
 
 def _quoted(text: str) -> str:
