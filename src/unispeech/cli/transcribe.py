@@ -39,6 +39,7 @@ def transcribe(
     batch_seconds: float = 60.0,
     window_seconds: float = 30.0,
     overlap_seconds: float = 2.0,
+    vad: Literal["energy", "silero"] = "energy",
     times: Literal["extents", "spikes"] = "extents",
     segments: SegmentOptions | None = None,
     decoding: DecodingOptions | None = None,
@@ -84,6 +85,8 @@ def transcribe(
         batch_seconds: Most seconds of audio that run at once; lower it if memory runs out.
         window_seconds: Most seconds that the network hears at once of one recording.
         overlap_seconds: Seconds at either side of a window that are heard but not kept.
+        vad: Where windows are cut: energy, where it is quietest; silero, where nobody speaks, by the network
+            of silero-vad (extra vad).
         times: extents are from where a phone begins to where it ends; spikes are the frames (20 ms) in which
             the network names it, often one.
         segments: Where segments begin and end; None parts at pauses of more than 0.3 s.
@@ -113,6 +116,7 @@ def transcribe(
         batch_seconds=batch_seconds,
         window_seconds=window_seconds,
         overlap_seconds=overlap_seconds,
+        vad=vad,
         decoder=decoder,
         inventory=inventory,
         times=times,

@@ -12,6 +12,7 @@ from unispeech.decoding.decoder import LogProbs
 from unispeech.engines.engine import Engine
 from unispeech.frames import Seconds, receptive_field
 from unispeech.pipelines.passes import Passes
+from unispeech.pipelines.voice import Vad
 from unispeech.pipelines.windows import Survey
 
 SILENCE_PEAK = 2.0 / 32768
@@ -30,8 +31,10 @@ class Emitter(Passes):
         window_seconds: As for `Passes`.
         overlap_seconds: As for `Passes`.
         batch_seconds: As for `Passes`.
+        vad: As for `Passes`.
 
     Raises:
+        ImportError: As for `Passes`.
         ValueError: If a setting is out of its range.
     """
 
@@ -43,6 +46,7 @@ class Emitter(Passes):
         window_seconds: Seconds,
         overlap_seconds: Seconds,
         batch_seconds: Seconds,
+        vad: Vad = "energy",
     ) -> None:
         super().__init__(
             engine,
@@ -50,6 +54,7 @@ class Emitter(Passes):
             window_seconds=window_seconds,
             overlap_seconds=overlap_seconds,
             batch_seconds=batch_seconds,
+            vad=vad,
         )
         self.num_symbols = engine.num_symbols
 

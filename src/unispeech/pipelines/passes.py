@@ -7,13 +7,15 @@ import ctypes
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import get_args
 
 import numpy as np
 
 from unispeech.audio import Waveform, normalise_waveform
 from unispeech.engines.engine import Engine, WindowMoments
 from unispeech.frames import SAMPLE_RATE, Seconds, hop, num_frames
+from unispeech.pipelines.voice import Vad, Voice, open_network
 from unispeech.pipelines.windows import Survey, Window, cut_windows, plan_windows, survey_blocks
 
 
@@ -44,8 +46,11 @@ class Passes:
         overlap_seconds: Seconds of a window on either side that are heard and not kept, in
             [0, window_seconds / 4].
         batch_seconds: Most seconds of windows that run at once on a GPU; on a CPU one window runs at a time.
+        vad: What says where a window may end: "energy" where it is quietest; "silero" where nobody speaks,
+            and there where it is quietest.
 
     Raises:
+        ImportError: If `vad` is "silero" and the extra vad is not installed.
         ValueError: If a setting is out of its range.
     """
 
@@ -57,7 +62,10 @@ class Passes:
         window_seconds: Seconds,
         overlap_seconds: Seconds,
         batch_seconds: Seconds,
+        vad: Vad = "energy",
     ) -> None:
+        if vad not in get_args(Vad):
+            raise ValueError(f"`vad` must be one of {', '.join(get_args(Vad))}, but is {vad!r}.")
         if not batch_seconds > 0:
             raise ValueError(f"`batch_seconds` must be positive, but is {batch_seconds}.")
         if not window_seconds >= 1:
@@ -68,6 +76,7 @@ class Passes:
                 f"but is {overlap_seconds}."
             )
         self.engine = engine
+        self._voice_network = open_network() if vad == "silero" else None
         self.do_normalize = do_normalize
         self.kernels, self.strides = engine.kernels, engine.strides
         self.has_group_norm = engine.has_group_norm
@@ -114,7 +123,11 @@ class Passes:
         Returns:
             What has to be known of the whole.
         """
-        return survey_blocks(blocks, self.kernels, self.strides)
+        if self._voice_network is None:
+            return survey_blocks(blocks, self.kernels, self.strides)
+        voice = Voice(self._voice_network)
+        survey = survey_blocks(voice.listen(blocks), self.kernels, self.strides)
+        return replace(survey, speech=voice.frames(len(survey.loudness), self.kernels, self.strides))
 
     def cut(self, blocks: Iterable[Waveform], survey: Survey) -> Iterator[Pass]:
         """Cut a long recording into windows, in memory that does not depend on its length.
@@ -127,7 +140,7 @@ class Passes:
             Windows in the order of time, whose kept parts cover each frame once.
         """
         windows = plan_windows(
-            survey.loudness, max_frames=self.max_frames, overlap_frames=self.overlap_frames
+            survey.activity, max_frames=self.max_frames, overlap_frames=self.overlap_frames
         )
         shift, scale = (survey.mean, (survey.variance + 1e-7) ** -0.5) if self.do_normalize else (0.0, 1.0)
         moments = self._moments(survey, shift, scale)

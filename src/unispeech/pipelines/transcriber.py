@@ -25,6 +25,7 @@ from unispeech.pipelines.emissions import Emitter
 from unispeech.pipelines.recordings import OnProgress, Recording, open_samples, run_in_batches, run_paths
 from unispeech.pipelines.segments import MAX_PAUSE, split_at_pauses
 from unispeech.pipelines.timing import Sound, TimingDecoder
+from unispeech.pipelines.voice import Vad
 from unispeech.results import Candidate, Phone, Reading, Transcript, Word
 from unispeech.text import Vocabulary
 from unispeech.tokenizer_files import read_do_normalize
@@ -46,9 +47,10 @@ class Transcriber:
     Where neither sound nor network speaks for silence, one symbol ends where the next begins.
 
     Recordings of up to `window_seconds` go through the network whole, longer ones in windows that are cut
-    where it is quietest, overlap, and are joined by their log-probabilities: memory does not grow with the
-    length. Files are read in blocks, long ones twice, since scaling and group norm take the statistics of the
-    whole. Recordings too short for one frame (under 400 samples, 25 ms) and digital silence give no phones.
+    where it is quietest (`vad`), overlap, and are joined by their log-probabilities: memory does not grow
+    with the length. Files are read in blocks, long ones twice, since scaling and group norm take the
+    statistics of the whole. Recordings too short for one frame (under 400 samples, 25 ms) and digital silence
+    give no phones.
 
     Args:
         model: A model directory, a Hub id, or a CTC model with its weights.
@@ -67,6 +69,8 @@ class Transcriber:
         window_seconds: Most seconds that the network hears at once of one recording, at least 1.
         overlap_seconds: Seconds at either side of a window that are heard but not kept, in
             [0, window_seconds / 4].
+        vad: What says where windows may be cut: "energy" where it is quietest; "silero" where nobody speaks,
+            by the network of silero-vad (extra vad), and there where it is quietest.
         decoder: Turns log-probabilities into spans; None decodes greedily. Longer recordings than five
             minutes are decoded in sections, see `decoding.decoder.decode_blocks`. A `BeamDecoder` that is to
             list several transcripts fills `nbest` and the phones' `alternatives`.
@@ -82,6 +86,7 @@ class Transcriber:
     Raises:
         CheckpointError: If the directory lacks weights or vocabulary, or the vocabulary does not fit, or its
             calibration is broken.
+        ImportError: If an extra that `engine` or `vad` needs is not installed.
         ValueError: If a setting is out of its range, or a model with its weights comes without a vocabulary.
     """
 
@@ -97,6 +102,7 @@ class Transcriber:
         batch_seconds: Seconds = 60.0,
         window_seconds: Seconds = 30.0,
         overlap_seconds: Seconds = 2.0,
+        vad: Vad = "energy",
         decoder: Decoder | None = None,
         inventory: Restriction | None = None,
         times: Times = "extents",
@@ -137,6 +143,7 @@ class Transcriber:
             window_seconds=window_seconds,
             overlap_seconds=overlap_seconds,
             batch_seconds=batch_seconds,
+            vad=vad,
         )
 
     def transcribe(

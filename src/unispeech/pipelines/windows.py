@@ -21,6 +21,10 @@ SMOOTHING_FRAMES = 15
 """Width over which loudness is averaged before the quietest place is sought: 0.3 s, more than the closure of
 a stop, less than a pause."""
 
+SPEECH_DECIBELS = 200.0
+"""How much louder speech counts than what is not speech: more than lies between any two sounds, so that a cut
+is within speech only where there is nothing else."""
+
 EARLIEST_CUT = 0.6
 """Share of the longest kept part from where on a cut is sought."""
 
@@ -62,6 +66,13 @@ class Survey:
     """(K,) mean of the windows that the first convolution sees."""
     window_covariance: npt.NDArray[np.float64]
     """(K, K) covariance of these windows."""
+    speech: npt.NDArray[np.float32] | None = None
+    """(T,) probability that somebody speaks in each frame; None where only loudness is known."""
+
+    @property
+    def activity(self) -> npt.NDArray[np.float32]:
+        """(T,) what a cut avoids: loudness, and speech above all."""
+        return self.loudness if self.speech is None else self.loudness + SPEECH_DECIBELS * self.speech
 
 
 class _Sums:
@@ -133,18 +144,18 @@ def survey_blocks(blocks: Iterable[Waveform], kernels: Sequence[int], strides: S
     )
 
 
-def plan_windows(loudness: npt.NDArray[np.float32], *, max_frames: int, overlap_frames: int) -> list[Window]:
+def plan_windows(activity: npt.NDArray[np.float32], *, max_frames: int, overlap_frames: int) -> list[Window]:
     """Choose windows whose seams lie where the recording is quietest.
 
     Args:
-        loudness: (T,) loudness of each frame in dB.
+        activity: (T,) how loud each frame is, in dB.
         max_frames: Frames that a window hears at most, above twice `overlap_frames`.
         overlap_frames: Frames of context on either side of what is kept.
 
     Returns:
         Windows in the order of time whose kept parts cover all frames; one where all fit into one.
     """
-    T = len(loudness)
+    T = len(activity)
     if max_frames >= T:
         return [Window(start_frame=0, end_frame=T, kept_from=0, kept_to=T)] if T else []
     seams = [0]
@@ -154,7 +165,7 @@ def plan_windows(loudness: npt.NDArray[np.float32], *, max_frames: int, overlap_
         first, last = seams[-1] + max(int(longest * EARLIEST_CUT), 1), seams[-1] + longest
         # Frames around the range count in the averages at its ends.
         margin = SMOOTHING_FRAMES // 2
-        around = np.pad(loudness, margin, mode="edge")[first : last + 1 + 2 * margin]
+        around = np.pad(activity, margin, mode="edge")[first : last + 1 + 2 * margin]
         smoothed = np.convolve(around, width, mode="valid")
         # Of equally quiet places the last: fewer windows.
         seams.append(last - int(smoothed[::-1].argmin()))
