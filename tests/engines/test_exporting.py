@@ -1,12 +1,14 @@
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 import soundfile
 
-from tiny_recognisers import PHONES, babble, save_recogniser
+from labelled_cuts import cut, write_cuts
+from tiny_recognisers import PHONES, babble, save_recogniser, write_babble
 from unispeech import Transcriber
-from unispeech.engines import comparison
+from unispeech.engines import comparison, export
 from unispeech.engines.comparison import Measured, compare, measure_engines
 from unispeech.engines.export import export_recogniser
 from unispeech.errors import CheckpointError
@@ -20,10 +22,13 @@ NORMS = {"group": {}, "layer": LAYER}
 def test_written_files_follow_the_plain_path(tmp_path, to, norm):
     pytest.importorskip("openvino" if to == "openvino" else "onnxruntime")
     folder = save_recogniser(tmp_path / "model", **NORMS[norm])
-    parity = export_recogniser(folder, tmp_path / "out", to)
-    assert parity.largest_difference < 5e-4  # of logits up to 40
-    assert parity.frame_agreement == 1.0
-    assert json.loads((tmp_path / "out" / "parity.json").read_text())["to"] == to
+    report = export_recogniser(folder, tmp_path / "out", to)
+    assert report.parity.largest_difference < 5e-4  # of logits up to 40
+    assert report.parity.frame_agreement == 1.0
+    assert min(report.speed.plain, report.speed.export) > 0
+    written = json.loads((tmp_path / "out" / "parity.json").read_text())
+    assert written == asdict(report)
+    assert (written["to"], written["num_sentences"], written["error_rates"]) == (to, 6, None)
     assert (tmp_path / "out" / "vocab.json").is_file()
     assert not list(tmp_path.glob(".out*"))
 
@@ -55,8 +60,18 @@ def test_sherpa_always_normalises(tmp_path):
 
 
 def test_an_unknown_target_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="`to` must be one of onnx, openvino, sherpa, but is 'tea'"):
+    with pytest.raises(ValueError, match="`to` must be one of onnx, openvino, sherpa, ct2, but is 'tea'"):
         export_recogniser(tmp_path, tmp_path / "out", "tea")
+
+
+@pytest.mark.parametrize(
+    ("to", "package", "extra"),
+    [("openvino", "openvino", "openvino"), ("sherpa", "onnx", "onnx"), ("ct2", "ctranslate2", "ct2")],
+)
+def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch, to, package, extra):
+    monkeypatch.setattr(export, "find_spec", lambda name: None if name == package else name)
+    with pytest.raises(ImportError, match=rf"export to {to} needs {package}; .*'unispeech\[{extra}\]'"):
+        export_recogniser(tmp_path, tmp_path / "out", to)
 
 
 def test_every_engine_is_measured(tmp_path, monkeypatch):
@@ -94,7 +109,7 @@ def test_settings_of_bench(tmp_path, arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_bench_and_export_print(tmp_path, capsys):
+def test_bench_prints(tmp_path, capsys):
     from unispeech.cli import main
 
     folder = save_recogniser(tmp_path / "model", vocabulary=PHONES)
@@ -103,8 +118,27 @@ def test_bench_and_export_print(tmp_path, capsys):
         main(["bench", str(folder), str(tmp_path / "a.wav"), "--seconds", "0.5", "--repeats", "1"])
     assert not stop.value.code
     assert "torch float32" in capsys.readouterr().out
+
+
+def test_export_prints_its_report(tmp_path, capsys):
     pytest.importorskip("onnxruntime")
-    with pytest.raises(SystemExit) as stop:
-        main(["export", str(folder), "-o", str(tmp_path / "out"), "--to", "onnx"])
-    assert not stop.value.code
-    assert "100.00 % of frames agree" in capsys.readouterr().out
+    from unispeech.cli import main
+
+    folder = save_recogniser(tmp_path / "model", vocabulary=PHONES)
+    audio = write_babble(tmp_path / "a.wav", 0.5)
+    text = Transcriber(folder, engine="torch").transcribe(audio).text
+    cuts = [cut(audio, phones=f"{text} a"), cut(tmp_path / "gone.wav", phones="a")]
+    write_cuts(tmp_path / "cuts", cuts)
+    command = ["export", str(folder), "-o", str(tmp_path / "out"), "--to", "onnx"]
+    for more, status in (([], 0), (["--corpus", str(tmp_path / "cuts")], 1)):
+        with pytest.raises(SystemExit) as stop:
+            main([*command, *more])
+        assert (stop.value.code or 0) == status
+        out = capsys.readouterr().out
+        assert "100.00 % of frames agree" in out
+        assert "s of audio per second, torch" in out
+        assert ("PER" in out) == bool(more)
+    rate = f"{100 / (len(text.split()) + 1):.2f} %"
+    assert f"PER: {rate}, torch {rate}, 1 utterances of" in out
+    assert "1 utterances left out: their audio cannot be read" in out
+    assert "corpus" in json.loads((tmp_path / "out" / "parity.json").read_text())

@@ -27,7 +27,7 @@ VERBS = {
     "lm": "Train n-gram models of phones or words, and measure them.",
     "serve": "Serve a model over HTTP, with a page for the browser.",
     "bench": "Measure every engine on this machine.",
-    "export": "Write a recogniser as files for other programs: ONNX, OpenVINO, sherpa-onnx.",
+    "export": "Write a recogniser as files for other programs: ONNX, OpenVINO, sherpa-onnx, CTranslate2.",
     "convert": "Turn a fairseq UniSpeech checkpoint into a Hugging Face directory.",
 }
 """Verb -> one line of help. Each lives in `unispeech.cli.<verb>` as a function of the same name."""
