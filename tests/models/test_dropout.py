@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import tiny
 from unispeech import UniSpeechModel
-from unispeech.models.dropout import Dropout, DroppedAttention, draw_kept, rounded
+from unispeech.models.dropout import Dropout, DroppedAttention, GeluDropoutLinear, draw_kept, rounded
 
 
 @pytest.mark.parametrize("prob", [0.05, 0.1, 0.5, 0.9])
@@ -69,6 +70,25 @@ def test_dropped_attention_is_attention_written_out(is_padded):
         strict=True,
     ):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("is_dropped", [False, True])
+def test_gelu_dropout_linear_is_its_parts_one_after_the_other(is_dropped):
+    torch.manual_seed(0)
+    shapes = [(1030, 6), (4, 6), (4,)]  # frames of three spans
+    inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    x, weight, bias = inputs
+    kept, factor = (draw_kept((1030, 6), 0.3), 1.4) if is_dropped else (None, 1.0)
+    found = GeluDropoutLinear.apply(x, kept, factor, weight, bias)
+    expected = F.linear(F.gelu(x) * (1 if kept is None else kept.double() * factor), weight, bias)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    weights = torch.randn_like(expected)
+    for a, b in zip(
+        torch.autograd.grad(found, inputs, weights),
+        torch.autograd.grad(expected, inputs, weights),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("norm", tiny.NORMS)

@@ -7,7 +7,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 import tiny
 from unispeech import UniSpeechForCTC, UniSpeechModel
-from unispeech.models.encoder import WeightNormConv, eager_attention
+from unispeech.models.encoder import FeedForward, WeightNormConv, eager_attention
 
 LABELS = torch.tensor([[3, 4, 5], [6, 2, -100]])
 
@@ -74,6 +74,29 @@ def test_eager_attention_by_hand():
     torch.testing.assert_close(probs[..., :3], expected)
     assert probs[..., 3].max() == 0
     torch.testing.assert_close(mixed, torch.einsum("bhqk,bhkd->bqhd", expected, value[:, :, :3]))
+
+
+@pytest.mark.parametrize("prob", [0.0, 0.3])
+def test_feed_forward_in_training_is_its_parts_one_after_the_other(prob):
+    torch.manual_seed(0)
+    layer = FeedForward(8, 32, "gelu", activation_dropout=prob, hidden_dropout=0.0).train()
+    x = torch.randn(2, 9, 8)
+    results = []
+    for is_fused in (True, False):
+        layer.has_gelu = is_fused
+        layer.zero_grad()
+        torch.manual_seed(1)
+        found = layer(x)
+        found.square().sum().backward()
+        results.append([found, *(p.grad.clone() for p in layer.parameters())])
+    for fused, plain in zip(*results, strict=True):
+        torch.testing.assert_close(fused, plain, rtol=1e-5, atol=1e-6)
+
+
+def test_what_stands_in_for_the_second_layer_is_used():
+    layer = FeedForward(8, 32, "gelu", activation_dropout=0.0, hidden_dropout=0.0).train()
+    layer.output_dense = nn.Sequential(nn.Linear(32, 2), nn.Linear(2, 8))
+    assert layer(torch.randn(2, 9, 8)).shape == (2, 9, 8)
 
 
 @pytest.mark.parametrize("kernel_size", [16, 7])

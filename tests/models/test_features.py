@@ -13,9 +13,9 @@ from unispeech.models.features import (
     FeatureConvLayer,
     FeatureEncoder,
     FeatureProjection,
-    StridedProducts,
     WaveformGroupNorm,
 )
+from unispeech.models.products import StridedProducts
 
 KERNELS, STRIDES = (10, 3, 2), (5, 2, 2)
 
@@ -73,18 +73,20 @@ def test_group_norm_gradients_are_torch_s():
         )
 
 
+@pytest.mark.parametrize("has_gelu", [False, True])
 @pytest.mark.parametrize("has_bias", [False, True])
 @pytest.mark.parametrize(
     ("kernel", "stride", "width"),
     [(3, 2, 31), (3, 2, 32), (2, 2, 31), (10, 5, 163), (5, 2, 40), (2, 3, 40), (3, 1, 20), (3, 2, 3)],
 )
-def test_strided_products_are_torch_s_convolution(kernel, stride, width, has_bias):
+def test_strided_products_are_torch_s_convolution(kernel, stride, width, has_bias, has_gelu):
     torch.manual_seed(0)
     x = torch.randn(3, width, 4, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(6, 4, kernel, dtype=torch.float64, requires_grad=True)
     bias = torch.randn(6, dtype=torch.float64, requires_grad=True) if has_bias else None
-    found = StridedProducts.apply(x, weight, bias, stride)
-    expected = F.conv1d(x.transpose(1, 2), weight, bias, stride=stride).transpose(1, 2)
+    found = StridedProducts.apply(x, weight, bias, stride, has_gelu)
+    activated = F.gelu(x) if has_gelu else x
+    expected = F.conv1d(activated.transpose(1, 2), weight, bias, stride=stride).transpose(1, 2)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
     inputs = [x, weight] + ([bias] if has_bias else [])
     weights = torch.randn_like(expected)
@@ -94,6 +96,19 @@ def test_strided_products_are_torch_s_convolution(kernel, stride, width, has_bia
         strict=True,
     ):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("norm", tiny.NORMS)
+def test_training_gives_what_evaluation_gives(norm):
+    x, _ = tiny.waveforms(300, 250)
+    found = []
+    for is_training in (False, True):
+        model = encoder(norm).train(is_training)
+        latents = model(x, torch.tensor([300, 250]))
+        latents.square().sum().backward()
+        found.append([latents, *(p.grad for p in model.parameters())])
+    for evaluated, trained in zip(*found, strict=True):
+        torch.testing.assert_close(trained, evaluated, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("norm", tiny.NORMS)

@@ -1,8 +1,8 @@
-"""Dropout on the CPU: cheap draws, one byte a value kept, and attention that keeps no table of floats.
+"""Dropout on the CPU: cheap draws, one byte a value kept, and layers that keep little else for the way back.
 
 torch draws a Bernoulli number at a time there and keeps the mask as floats; attention with dropout has no
-fused kernel and keeps several (T, T) tables of floats for every head. On other devices, and in compiled and
-exported graphs, everything here is torch's own.
+fused kernel and keeps several (T, T) tables of floats for every head, a feed-forward part three wide arrays.
+On other devices, and in compiled and exported graphs, everything here is torch's own.
 
 Shapes in this file: B batch, A heads, T frames, D width of a head.
 """
@@ -10,15 +10,21 @@ Shapes in this file: B batch, A heads, T frames, D width of a head.
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 LEVELS = 2**16
 """A draw is one of so many: the chance of dropping is rounded to a multiple of 1 / LEVELS."""
 
 
+def is_eager_cpu(x: Tensor) -> bool:
+    """Whether `x` is computed on a processor operator by operator, and not to make a graph."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch._C._is_tracing()
+
+
 def draws_here(x: Tensor, prob: float) -> bool:
     """Whether dropout of `x` with this chance is drawn by this file."""
-    return x.device.type == "cpu" and 0 < prob < 1 - 1 / LEVELS and not torch.compiler.is_compiling()
+    return is_eager_cpu(x) and 0 < prob < 1 - 1 / LEVELS
 
 
 def rounded(prob: float) -> float:
@@ -51,6 +57,72 @@ class Dropout(nn.Dropout):
             return super().forward(x)
         # Of its factors only the boolean one is kept for the way back.
         return (x * draw_kept(tuple(x.shape), self.p)).mul_(1 / (1 - rounded(self.p)))
+
+
+class GeluDropoutLinear(torch.autograd.Function):
+    """GELU, dropout and a linear layer, of which only the input and what dropout keeps are stored.
+
+    In a feed-forward part the input is wide: it, GELU of it and what dropout leaves of that are the largest
+    arrays of a Transformer. The last two are computed again on the way back, some frames at a time.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx,
+        x: Tensor,
+        kept: Tensor | None,
+        factor: float,
+        weight: Tensor,
+        bias: Tensor,
+    ) -> Tensor:
+        """Map (N, I) -> (N, H).
+
+        Args:
+            ctx: What is remembered for the way back.
+            x: (N, I), N frames.
+            kept: (N, I) boolean, False at the values that are dropped; None: none is.
+            factor: Factor on the values that are kept.
+            weight: (H, I).
+            bias: (H,).
+
+        Returns:
+            (N, H).
+        """
+        out = x.new_empty(len(x), len(weight))
+        for span in _spans(len(x)):
+            torch.addmm(bias, _gelu_dropped(x, kept, factor, span), weight.T, out=out[span])
+        ctx.save_for_backward(x, kept, weight)  # type: ignore[arg-type]
+        ctx.factor = factor  # type: ignore[attr-defined]
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of input, weight and bias; that of the weight is summed in float32 at least."""
+        x, kept, weight = ctx.saved_tensors  # type: ignore[attr-defined]
+        factor: float = ctx.factor  # type: ignore[attr-defined]
+        behind = gradients[0]
+        to_x = torch.empty_like(x)
+        to_weight = torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
+        for span in _spans(len(x)):
+            to_weight += behind[span].T @ _gelu_dropped(x, kept, factor, span)
+            into = to_x[span]
+            torch.mm(behind[span], weight, out=into)
+            if kept is not None:
+                into.mul_(kept[span]).mul_(factor)
+            torch.ops.aten.gelu_backward.grad_input(into, x[span], grad_input=into)
+        return to_x, None, None, to_weight.to(weight.dtype), behind.sum(dim=0)
+
+
+def _spans(count: int) -> list[slice]:
+    """So few frames at a time that their arrays stay in the processor's caches."""
+    return [slice(first, first + 512) for first in range(0, count, 512)]
+
+
+def _gelu_dropped(x: Tensor, kept: Tensor | None, factor: float, span: slice) -> Tensor:
+    """GELU of some frames, and what dropout leaves of it."""
+    activated = F.gelu(x[span])
+    return activated if kept is None else activated.mul_(kept[span]).mul_(factor)
 
 
 class DroppedAttention(torch.autograd.Function):

@@ -15,7 +15,15 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from unispeech.configuration import UniSpeechConfig
-from unispeech.models.dropout import Dropout, DroppedAttention, draw_kept, draws_here, rounded
+from unispeech.models.dropout import (
+    Dropout,
+    DroppedAttention,
+    GeluDropoutLinear,
+    draw_kept,
+    draws_here,
+    is_eager_cpu,
+    rounded,
+)
 
 
 class WeightNormParameters(nn.Module):
@@ -259,6 +267,7 @@ class FeedForward(nn.Module):
         hidden_dropout: float,
     ) -> None:
         super().__init__()
+        self.has_gelu = activation == "gelu"
         self.intermediate_dense = nn.Linear(hidden_size, intermediate_size)
         self.intermediate_act_fn = ACT2FN[activation]
         self.intermediate_dropout = Dropout(activation_dropout)
@@ -267,9 +276,29 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, T, H) -> (B, T, H), every frame by itself."""
-        x = self.intermediate_dropout(self.intermediate_act_fn(self.intermediate_dense(x)))
-        transformed: Tensor = self.output_dropout(self.output_dense(x))
+        x = self.intermediate_dense(x)
+        if self.training and self.has_gelu and self._is_plain(x):
+            x = self._train(x)
+        else:
+            x = self.output_dense(self.intermediate_dropout(self.intermediate_act_fn(x)))
+        transformed: Tensor = self.output_dropout(x)
         return transformed
+
+    def _is_plain(self, x: Tensor) -> bool:
+        """Whether nothing stands in for the dropout or the second layer, such as a product of low rank."""
+        prob = self.intermediate_dropout.p
+        return type(self.output_dense) is nn.Linear and is_eager_cpu(x) and (prob == 0 or draws_here(x, prob))
+
+    def _train(self, x: Tensor) -> Tensor:
+        """Activation, dropout and second layer, with little kept for the way back."""
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        weight, bias = self.output_dense.weight.to(dtype), self.output_dense.bias.to(dtype)
+        prob = self.intermediate_dropout.p
+        is_dropped = draws_here(x, prob)
+        kept = draw_kept(tuple(x.shape), prob).flatten(0, 1) if is_dropped else None
+        factor = 1 / (1 - rounded(prob)) if is_dropped else 1.0
+        transformed: Tensor = GeluDropoutLinear.apply(x.flatten(0, 1), kept, factor, weight, bias)
+        return transformed.view(*x.shape[:-1], -1)
 
 
 class AttnAdapterLayer(nn.Module):

@@ -3,9 +3,10 @@
 Shapes in this file: B batch, S samples, T frames of the layer at hand, C channels, H hidden.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers.activations import ACT2FN
 
 from unispeech.frames import num_frames
-from unispeech.models.dropout import Dropout
+from unispeech.models.dropout import Dropout, is_eager_cpu
+from unispeech.models.products import StridedProducts
 
 
 class FanInLinear(nn.Linear):
@@ -115,86 +117,6 @@ def given_moments(model: nn.Module, moments: WaveformMoments | None) -> Iterator
             norm.given = None
 
 
-class StridedProducts(torch.autograd.Function):
-    """A strided convolution over channels-last frames as matrix products on views, forward and backward.
-
-    With stride s, s neighbouring frames side by side are one row of a (T_out, s C) view of the input, so a
-    kernel of s taps is one product and a longer one a sum of products on shifted views. Nothing is unfolded
-    and no layout changes. On two cores this takes half the time of torch's convolution and its backward
-    pass, which are the largest part of a training step.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: torch.autograd.function.FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int
-    ) -> Tensor:
-        """Convolve (B, T, C_in) with (C_out, C_in, K) -> (B, T_out, C_out)."""
-        x = x.contiguous()
-        num_out = (x.shape[1] - weight.shape[2]) // stride + 1
-        out = x.new_empty(x.shape[0], num_out, weight.shape[0])
-        pieces = kernel_pieces(weight, stride)
-        for row, into in zip(x, out, strict=True):
-            for first, piece in pieces:
-                windows = frame_windows(row, first, num_out, stride, piece)
-                if first > 0:
-                    into.addmm_(windows, piece)
-                elif bias is None:
-                    torch.mm(windows, piece, out=into)
-                else:
-                    torch.addmm(bias, windows, piece, out=into)
-        ctx.save_for_backward(x, weight)
-        ctx.stride = stride  # type: ignore[attr-defined]
-        return out
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(
-        ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        """The gradients of input, kernel and bias; that of the kernel is summed in float32 at least."""
-        x, weight = ctx.saved_tensors  # type: ignore[attr-defined]
-        stride: int = ctx.stride  # type: ignore[attr-defined]
-        gradient = gradients[0].contiguous()
-        num_out = gradient.shape[1]
-        pieces = kernel_pieces(weight, stride)
-        for_input, for_weight, for_bias = ctx.needs_input_grad[:3]  # type: ignore[attr-defined]
-        wide = torch.promote_types(weight.dtype, torch.float32)
-        to_weight = [torch.zeros_like(piece, dtype=wide) for _, piece in pieces] if for_weight else []
-        to_input = torch.empty_like(x) if for_input else None
-        if to_input is not None:
-            # The first piece writes all frames that it sees, and the others add to them.
-            to_input[:, num_out * stride if weight.shape[2] >= stride else 0 :] = 0
-        for number, (row, behind) in enumerate(zip(x, gradient, strict=True)):
-            for index, (first, piece) in enumerate(pieces):
-                if for_weight:
-                    to_weight[index] += frame_windows(row, first, num_out, stride, piece).T @ behind
-                if to_input is not None:
-                    into = frame_windows(to_input[number], first, num_out, stride, piece)
-                    torch.mm(behind, piece.T, out=into) if first == 0 else into.addmm_(behind, piece.T)
-        to_bias = gradient.sum(dim=(0, 1)) if for_bias else None
-        if not for_weight:
-            return to_input, None, to_bias, None
-        kernel = torch.cat([part.view(-1, *weight.shape[1::-1]) for part in to_weight])  # (K, C_in, C_out)
-        return to_input, kernel.permute(2, 1, 0).to(weight.dtype), to_bias, None
-
-
-def kernel_pieces(weight: Tensor, stride: int) -> list[tuple[int, Tensor]]:
-    """Cut a (C_out, C_in, K) kernel into pieces of `stride` taps: the first tap of each and its matrix."""
-    taps_first = weight.permute(2, 1, 0)  # (K, C_in, C_out)
-    return [
-        (first, taps_first[first : first + stride].flatten(0, 1))
-        for first in range(0, weight.shape[2], stride)
-    ]
-
-
-def frame_windows(frames: Tensor, first: int, num_out: int, stride: int, piece: Tensor) -> Tensor:
-    """The (T_out, taps * C_in) view of contiguous (T, C_in) frames that a piece of the kernel sees."""
-    channels = frames.shape[1]
-    return frames.as_strided(
-        (num_out, len(piece)), (stride * channels, 1), frames.storage_offset() + first * channels
-    )
-
-
 class FeatureConvLayer(nn.Module):
     """One strided convolution of the feature encoder: Conv1d -> norm -> activation.
 
@@ -247,9 +169,8 @@ class FeatureConvLayer(nn.Module):
         Returns:
             (B, C_out, T_out) activations.
         """
-        is_graph_made = torch.compiler.is_compiling() or torch._C._is_tracing()
-        if x.device.type == "cpu" and not is_graph_made:
-            activated: Tensor = self.activation(self._products(x, num_valid)).transpose(1, 2)
+        if is_eager_cpu(x):
+            activated: Tensor = self.activation(self.products(x.transpose(1, 2), num_valid)).transpose(1, 2)
             return activated
         if isinstance(self.layer_norm, WaveformGroupNorm):
             scale, shift = self.layer_norm.scale_and_shift(x, self.conv, num_valid)
@@ -263,26 +184,34 @@ class FeatureConvLayer(nn.Module):
         activated = self.activation(x)
         return activated
 
-    def _products(self, x: Tensor, num_valid: Tensor | None) -> Tensor:
-        """Convolve and normalise by matrix products, channels last: (B, C_in, T_in) -> (B, T_out, C_out)."""
+    def products(self, x: Tensor, num_valid: Tensor | None = None, *, has_gelu: bool = False) -> Tensor:
+        """Convolve and normalise by matrix products, channels last, without the activation.
+
+        Args:
+            x: (B, T_in, C_in) activations.
+            num_valid: As for `forward`.
+            has_gelu: Whether `x` lacks its activation, GELU, which is then taken here.
+
+        Returns:
+            (B, T_out, C_out).
+        """
         weight, bias, (stride,) = self.conv.weight, self.conv.bias, self.conv.stride
-        if x.shape[1] == 1:
-            windows = x.squeeze(1).unfold(-1, weight.shape[2], stride)  # (B, T, K)
+        if x.shape[2] == 1:
+            windows = x.squeeze(2).unfold(-1, weight.shape[2], stride)  # (B, T, K)
             if isinstance(self.layer_norm, WaveformGroupNorm):
                 # The norm goes into a kernel for each utterance, so that no pass over the result is spent on
                 # it, and none kept for the way back.
-                scale, shift = self.layer_norm.scale_and_shift(x, self.conv, num_valid)
+                scale, shift = self.layer_norm.scale_and_shift(x.transpose(1, 2), self.conv, num_valid)
                 kernels = (weight.squeeze(1) * scale).transpose(1, 2).to(weight.dtype)  # (B, K, C)
                 return torch.baddbmm(shift.transpose(1, 2).to(weight.dtype), windows, kernels)
-            frames = F.linear(windows, weight.squeeze(1), bias)
+            x = F.linear(windows, weight.squeeze(1), bias)
         else:
-            frames = x.transpose(1, 2)
             if torch.is_autocast_enabled(x.device.type):
                 dtype = torch.get_autocast_dtype(x.device.type)
-                frames, weight = frames.to(dtype), weight.to(dtype)
+                x, weight = x.to(dtype), weight.to(dtype)
                 bias = None if bias is None else bias.to(dtype)
-            frames = StridedProducts.apply(frames, weight, bias, stride)
-        return frames if self.layer_norm is None else self.layer_norm(frames)
+            x = StridedProducts.apply(x, weight, bias, stride, has_gelu)
+        return x if self.layer_norm is None else self.layer_norm(x)
 
 
 class ScaleGradient(torch.autograd.Function):
@@ -330,6 +259,7 @@ class FeatureEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.kernels, self.strides, self.grad_mult = tuple(kernels), tuple(strides), grad_mult
+        self.has_gelu = activation == "gelu"
         in_dims = [1, *dims[:-1]]
         self.conv_layers = nn.ModuleList(
             FeatureConvLayer(
@@ -363,15 +293,32 @@ class FeatureEncoder(nn.Module):
             None if num_samples is None else num_frames(num_samples, self.kernels[:1], self.strides[:1])
         )
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.grad_mult > 0):
-            x = waveform[:, None]
-            for layer in self.conv_layers:
-                if self.gradient_checkpointing and self.training:
-                    x = checkpoint(layer, x, num_valid, use_reentrant=False)
-                else:
-                    x = layer(x, num_valid)
+            if self.training and is_eager_cpu(waveform) and self.has_gelu:
+                x = self._train(waveform, num_valid)
+            else:
+                x = waveform[:, None]
+                for layer in self.conv_layers:
+                    x = self._run(layer, x, num_valid)
         if 0 < self.grad_mult < 1:
             x = ScaleGradient.apply(x, self.grad_mult)
         return x
+
+    def _train(self, waveform: Tensor, num_valid: Tensor | None) -> Tensor:
+        """The same, each activation left to the layer above, which keeps only what it comes from."""
+        x = waveform[..., None]
+        for number, layer in enumerate(self.conv_layers):
+            products = cast(FeatureConvLayer, layer).products
+            x = self._run(partial(products, has_gelu=number > 0), x, num_valid)
+        return F.gelu(x).transpose(1, 2)
+
+    def _run(
+        self, layer: Callable[[Tensor, Tensor | None], Tensor], x: Tensor, num_valid: Tensor | None
+    ) -> Tensor:
+        """Run a layer, keeping what the way back needs or computing it again."""
+        if self.gradient_checkpointing and self.training:
+            computed: Tensor = checkpoint(layer, x, num_valid, use_reentrant=False)
+            return computed
+        return layer(x, num_valid)
 
 
 class FeatureProjection(nn.Module):
