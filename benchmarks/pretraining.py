@@ -1,14 +1,18 @@
 """A pre-training step of ours beside the same step assembled from transformers, and what feeds it.
 
     python benchmarks/pretraining.py [--size tiny --size base] [--precision float32] [--repeats 5]
-                                     [--part step|padding|pipeline] [--profile] [--quick] [--output FILE]
+                                     [--part step|padding|pipeline] [--utterances N] [--profile] [--quick]
+                                     [--output FILE]
 
 A step is forward, loss, backward and a fused AdamW, in training mode, on the same waveforms, without labels.
 The peer is transformers' `Wav2Vec2ForPreTraining` with masks and negatives drawn as its published example
 draws them (`_compute_mask_indices`, `_sample_negative_indices`), which is part of its step as it is of ours.
 The two take turns, so that a drift of the machine's speed touches both alike. Peak memory is the high-water
 mark of a process of its own for each, less what was resident before the first step: gradients, optimiser and
-activations. Results are printed, and written to benchmarks/results/DATE-pretraining.md.
+activations. "Of the matrix rate" is the work of the peer's products and convolutions, in ours' time, as a
+share of what products of two 4,096 x 4,096 matrices reach here, in the same precision and just before; on a
+GPU this is the model-FLOP utilisation, for which --utterances fills the card. Results are printed, and
+written to benchmarks/results/DATE-pretraining.md.
 """
 
 import argparse
@@ -33,6 +37,7 @@ import transformers
 from lhotse import AudioSource, CutSet, MonoCut, Recording, SupervisionSegment
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile, record_function
+from torch.utils.flop_counter import FlopCounterMode
 from transformers.models.wav2vec2.modeling_wav2vec2 import _compute_mask_indices, _sample_negative_indices
 
 import unispeech
@@ -187,12 +192,33 @@ def _high_water() -> int:
 # ---- steps
 
 
+def matrix_rate(device: torch.device, precision: str) -> float:
+    """Operations a second of products of large matrices, the best of five."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    one, other = (torch.randn(4096, 4096, dtype=dtype, device=device) for _ in range(2))
+    multiply = awaited(lambda: one @ other, device)
+    multiply()
+    taken = []
+    for _ in range(5):
+        started = time.perf_counter()
+        multiply()
+        taken.append(time.perf_counter() - started)
+    return 2 * 4096**3 / min(taken)
+
+
+def count_work(step: Callable[[], object]) -> int:
+    """Operations of the products and convolutions of a step, two for each multiply-add."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return int(counter.get_total_flops())
+
+
 def steps(say: Say, arguments: argparse.Namespace, device: torch.device) -> None:
     """Speed and memory of both, by size and precision."""
     say("## A step\n")
     say(
-        "| size | precision | batch | ours, audio s/s | transformers, audio s/s | ratio | ours, GB "
-        "| transformers, GB | ratio |\n|---|---|---|---|---|---|---|---|---|"
+        "| size | precision | batch | ours, audio s/s | transformers, audio s/s | ratio | of the matrix rate "
+        "| ours, GB | transformers, GB | ratio |\n|---|---|---|---|---|---|---|---|---|---|"
     )
     cases = [(size, precision) for size in arguments.size for precision in arguments.precision]
     makers = (our_step, their_step)
@@ -200,12 +226,14 @@ def steps(say: Say, arguments: argparse.Namespace, device: torch.device) -> None
     for size, precision in cases:
         utterances, seconds = BATCHES[size]
         ours, peer = (awaited(make(size, precision, device)[0], device) for make in makers)
+        work, rate = count_work(peer), matrix_rate(device, precision)
         mine, theirs, ratio = race(ours, peer, arguments.repeats)
         audio = 1e3 * utterances * seconds
         small, large = memory[size, precision]
         say(
             f"| {size} | {precision} | {utterances} x {seconds:g} s | {audio / mine:.2f} "
-            f"| {audio / theirs:.2f} | {ratio:.2f} | {small:.2f} | {large:.2f} | {small / large:.2f} |"
+            f"| {audio / theirs:.2f} | {ratio:.2f} | {work / mine / rate * 1e3:.0%} | {small:.2f} "
+            f"| {large:.2f} | {small / large:.2f} |"
         )
 
 
@@ -294,7 +322,7 @@ def pipeline(say: Say, arguments: argparse.Namespace, folder: Path, device: torc
     train(prepared[:1])
     train(loaders[1])  # starts the worker, which stays
     seconds: dict[str, list[float]] = {}
-    for _ in range(1 if arguments.quick else max(arguments.repeats, 3)):
+    for _ in range(1 if arguments.quick else 3):
         seconds.setdefault("tensors in memory", []).append(train(prepared))
         for workers, loader in loaders.items():
             seconds.setdefault(f"files, `num_workers` {workers}", []).append(train(loader))
@@ -445,6 +473,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=["float32", "bf16"], action="append")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--part", choices=["step", "padding", "pipeline"], action="append")
+    parser.add_argument("--utterances", type=int, help="of 10 s in a batch; default: 6 of tiny, else 2")
     parser.add_argument("--profile", action="store_true", help="also say which part costs what")
     parser.add_argument("--quick", action="store_true", help="the smallest of everything; writes no file")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="default: a GPU where there is one")
@@ -455,6 +484,8 @@ def main() -> None:
     arguments.part = arguments.part or ["step", "padding", "pipeline"]
     if arguments.quick:
         arguments.repeats = 1
+    if arguments.utterances:
+        BATCHES.update({size: (arguments.utterances, BATCHES[size][1]) for size in arguments.size})
     logging.getLogger("lhotse").setLevel(logging.ERROR)
     device = torch.device(arguments.device or ("cuda" if torch.cuda.device_count() else "cpu"))
     lines = []
