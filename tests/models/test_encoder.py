@@ -7,7 +7,9 @@ from torch.nn.utils.parametrizations import weight_norm
 
 import tiny
 from unispeech import UniSpeechForCTC, UniSpeechModel
-from unispeech.models.encoder import FeedForward, WeightNormConv, eager_attention
+from unispeech.models.attention import eager_attention
+from unispeech.models.encoder import FeedForward
+from unispeech.models.position import WeightNormConv
 
 LABELS = torch.tensor([[3, 4, 5], [6, 2, -100]])
 

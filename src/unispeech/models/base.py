@@ -17,8 +17,9 @@ from transformers.utils import logging
 from unispeech.configuration import UniSpeechConfig
 from unispeech.frames import lengths_to_is_padding, num_frames, receptive_field
 from unispeech.masking import sample_spans
-from unispeech.models.encoder import Encoder, WeightNormConv, WeightNormParameters
+from unispeech.models.encoder import Encoder
 from unispeech.models.features import FanInLinear, FeatureEncoder, FeatureProjection
+from unispeech.models.position import WeightNormConv, WeightNormParameters
 from unispeech.models.quantizer import GumbelVectorQuantizer, UnitNormalLinear
 
 logger = logging.get_logger(__name__)

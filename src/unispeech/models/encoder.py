@@ -1,249 +1,27 @@
 """Latent frames -> context: the Transformer with its convolutional position.
 
-Shapes in this file: B batch, T frames, H hidden, A heads, D = H / A.
+Shapes in this file: B batch, T frames, H hidden, A heads.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from unispeech.configuration import UniSpeechConfig
+from unispeech.models.attention import SelfAttention
 from unispeech.models.dropout import (
     Dropout,
-    DroppedAttention,
     GeluDropoutLinear,
     draw_kept,
     draws_here,
     is_eager_cpu,
     rounded,
 )
-
-
-class WeightNormParameters(nn.Module):
-    """The magnitude and the direction of a weight-normed kernel, under the names that checkpoints use.
-
-    `original0` is the magnitude g, (1, 1, K): one number per kernel position. `original1` is the direction v,
-    (H, H / groups, K). The weight is g * v / |v|, the norm taken over the first two axes.
-
-    Args:
-        out_channels: H.
-        in_channels: H / groups.
-        kernel_size: K.
-        init_std: Standard deviation of the initial weight.
-
-    Source:
-        Salimans and Kingma 2016 (arXiv:1602.07868). Our own module because torch's parametrisation cannot be
-        pickled and hides the weight from initialisers.
-    """
-
-    def __init__(self, out_channels: int, in_channels: int, kernel_size: int, *, init_std: float) -> None:
-        super().__init__()
-        self.init_std = init_std
-        self.original0 = nn.Parameter(torch.ones(1, 1, kernel_size))
-        self.original1 = nn.Parameter(torch.ones(out_channels, in_channels, kernel_size))
-
-    def weight(self) -> Tensor:
-        """The (H, H / groups, K) kernel."""
-        return torch._weight_norm(self.original1, self.original0, dim=2)
-
-    @torch.no_grad()
-    def reset_parameters(self, *, keep_magnitude: bool = False, keep_direction: bool = False) -> None:
-        """Draw the kernel from N(0, init_std): the direction is drawn, the magnitude is its norm."""
-        if not keep_direction:
-            self.original1.normal_(0.0, self.init_std)
-        if not keep_magnitude:
-            self.original0.copy_(self.original1.norm(dim=(0, 1), keepdim=True))
-
-
-class WeightNormConv(nn.Module):
-    """A grouped, padded, weight-normed convolution over time.
-
-    Args:
-        channels: H, in and out.
-        kernel_size: K, in frames.
-        groups: Groups of channels.
-    """
-
-    def __init__(self, channels: int, kernel_size: int, groups: int) -> None:
-        super().__init__()
-        self.kernel_size, self.groups = kernel_size, groups
-        self.bias = nn.Parameter(torch.zeros(channels))
-        self.parametrizations = nn.ModuleDict({
-            "weight": WeightNormParameters(
-                channels, channels // groups, kernel_size, init_std=(4 / (kernel_size * channels)) ** 0.5
-            )
-        })
-
-    @property
-    def weight(self) -> Tensor:
-        """The (H, H / groups, K) kernel, computed."""
-        parameters: WeightNormParameters = self.parametrizations["weight"]  # type: ignore[assignment]
-        return parameters.weight()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve (B, H, T) -> (B, H, T + 1 - K mod 2)."""
-        return F.conv1d(x, self.weight, self.bias, padding=self.kernel_size // 2, groups=self.groups)
-
-
-class PositionalConvEmbedding(nn.Module):
-    """Relative position by a wide convolution: conv -> cut to T -> activation.
-
-    Args:
-        hidden_size: H.
-        kernel_size: Width in frames; an even width yields one frame too many, which is cut.
-        groups: Groups of channels.
-        activation: A name that transformers knows.
-
-    Source:
-        arXiv:2006.11477, section 2; initial weights N(0, 4 / (K H)), bias 0.
-    """
-
-    def __init__(self, hidden_size: int, kernel_size: int, groups: int, activation: str) -> None:
-        super().__init__()
-        self.conv = WeightNormConv(hidden_size, kernel_size, groups)
-        self.activation = ACT2FN[activation]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Embed position.
-
-        Args:
-            x: (B, T, H), zero at padding.
-
-        Returns:
-            (B, T, H).
-        """
-        position = self.conv(x.transpose(1, 2))[..., : x.shape[1]]
-        embedded: Tensor = self.activation(position).transpose(1, 2)
-        return embedded
-
-
-def eager_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float,
-    dropout: float = 0.0,
-    **kwargs: object,
-) -> tuple[Tensor, Tensor]:
-    """Attention written out, the one that can give its map.
-
-    Args:
-        module: The attention layer; tells training from evaluation.
-        query: (B, A, T, D).
-        key: (B, A, T, D).
-        value: (B, A, T, D).
-        attention_mask: Added to the scores, broadcast to (B, A, T, T); None: nothing.
-        scaling: Factor on the scores.
-        dropout: Chance that a probability is dropped in training.
-        kwargs: What other attention functions take; unused.
-
-    Returns:
-        The (B, T, A, D) mixture and the (B, A, T, T) probabilities before dropout.
-    """
-    scores = query @ key.transpose(-1, -2) * scaling
-    if attention_mask is not None:
-        scores = scores + attention_mask
-    # Softmax in float32: 16 bits would lose the small probabilities of long utterances.
-    probs = F.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
-    mixed = F.dropout(probs, dropout, training=module.training) @ value
-    return mixed.transpose(1, 2).contiguous(), probs
-
-
-def dropped_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float,
-    dropout: float,
-) -> tuple[Tensor, None]:
-    """Attention with dropout for the CPU, in place of SDPA, which then keeps every table.
-
-    Args:
-        module: The attention layer; unused.
-        query: (B, A, T, D).
-        key: (B, A, T, D).
-        value: (B, A, T, D).
-        attention_mask: Boolean, broadcast to (B, A, T, T), True at keys that count; None: all do.
-        scaling: Factor on the scores.
-        dropout: Chance that a probability is dropped, above 0.
-
-    Returns:
-        The (B, T, A, D) mixture, and no map.
-    """
-    kept = draw_kept((*query.shape[:3], key.shape[2]), dropout)
-    factor = 1 / (1 - rounded(dropout))
-    return DroppedAttention.apply(query, key, value, attention_mask, kept, scaling, factor), None
-
-
-class SelfAttention(nn.Module):
-    """Multi-head self-attention over transformers' attention interface.
-
-    Args:
-        config: Read at every call for the engine that `set_attn_implementation` may have changed.
-        hidden_size: H.
-        num_heads: A; must divide H.
-        dropout: Chance that a probability is dropped in training.
-    """
-
-    def __init__(self, config: PreTrainedConfig, hidden_size: int, num_heads: int, dropout: float) -> None:
-        super().__init__()
-        self.config = config
-        self.head_dim = hidden_size // num_heads
-        self.num_heads = num_heads
-        self.scaling = self.head_dim**-0.5
-        self.dropout = dropout
-        self.is_causal = False
-        self.k_proj = nn.Linear(hidden_size, hidden_size)
-        self.v_proj = nn.Linear(hidden_size, hidden_size)
-        self.q_proj = nn.Linear(hidden_size, hidden_size)
-        self.out_proj = nn.Linear(hidden_size, hidden_size)
-
-    def forward(
-        self, x: Tensor, attention_mask: Tensor | None = None, output_attentions: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
-        """Attend.
-
-        Args:
-            x: (B, T, H).
-            attention_mask: In the form that the engine wants; additive for the eager one.
-            output_attentions: Whether the map is wanted; takes the eager path, since no other engine gives
-                it.
-
-        Returns:
-            The (B, T, H) result and the (B, A, T, T) map or None.
-        """
-        split = (*x.shape[:-1], -1, self.head_dim)
-        query = self.q_proj(x).view(split).transpose(1, 2)  # (B, T, H) -> (B, A, T, D)
-        key = self.k_proj(x).view(split).transpose(1, 2)
-        value = self.v_proj(x).view(split).transpose(1, 2)
-        attend: Callable[..., tuple[Tensor, Tensor | None]] = eager_attention
-        if not output_attentions:
-            attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
-            is_sdpa = self.config._attn_implementation == "sdpa"
-            if is_sdpa and self.training and draws_here(x, self.dropout):
-                attend = dropped_attention
-        mixed, attention_map = attend(
-            self,
-            query,
-            key,
-            value,
-            attention_mask,
-            scaling=self.scaling,
-            dropout=self.dropout if self.training else 0.0,
-        )
-        mixed = self.out_proj(mixed.reshape(*x.shape[:-1], -1))
-        return mixed, attention_map if output_attentions else None
+from unispeech.models.position import PositionalConvEmbedding
 
 
 class FeedForward(nn.Module):
