@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from tiny_recognisers import babble, tiny_recogniser
+from tiny_recognisers import babble, save_recogniser, tiny_recogniser
+from unispeech.engines.choice import open_engine
 from unispeech.engines.torch_engine import TorchEngine, find_device
+from unispeech.models.encoder import UniSpeechEncoderLayer
 
 
 def test_each_row_of_a_batch_is_what_it_is_alone():
@@ -50,3 +52,28 @@ def test_auto_takes_the_gpu_where_there_is_one(monkeypatch):
     assert find_device("auto") == torch.device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert find_device("auto") == torch.device("cpu")
+
+
+def test_a_graph_is_not_compiled(tmp_path):
+    with pytest.raises(ValueError, match="`engine` must be auto or torch along with `compile`, but is open"):
+        open_engine(tmp_path, tmp_path, engine="openvino", compile=True)
+
+
+def test_compiled_layers_are_asked_for_layer_by_layer(tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(UniSpeechEncoderLayer, "compile", lambda self, **settings: compiled.append(settings))
+    engine = open_engine(save_recogniser(tmp_path / "model"), tmp_path / "model", compile=True)
+    assert (engine.name, compiled) == ("torch", [{"dynamic": True}] * 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_compiled_layers_give_the_same(norm_first):
+    model = tiny_recogniser(do_stable_layer_norm=norm_first)
+    waveforms = [babble(0.7), babble(0.3, 1)]
+    expected = TorchEngine(model).log_probs(waveforms)
+    compiled = TorchEngine(model, compile=True)
+    for one, other in zip(expected, compiled.log_probs(waveforms), strict=True):
+        np.testing.assert_allclose(other, one, atol=1e-4)
+    [alone] = compiled.log_probs([babble(1.3)])
+    assert len(alone) == 64

@@ -36,6 +36,7 @@ def transcribe(
     device: str = "auto",
     engine: Literal["auto", "torch", "openvino", "onnxruntime"] = "auto",
     precision: Literal["auto", "float32", "bf16", "int8"] = "auto",
+    compile: Annotated[bool, Parameter(negative="")] = False,
     batch_seconds: float = 60.0,
     window_seconds: float = 30.0,
     overlap_seconds: float = 2.0,
@@ -82,6 +83,7 @@ def transcribe(
         device: Where to run, such as cpu or cuda:1; auto takes a GPU if there is one.
         engine: What runs the network; auto takes the fastest here that gives what torch gives, to rounding.
         precision: auto is bf16 on GPUs that have it and float32 elsewhere; int8 wants the extra openvino.
+        compile: Let torch compile the layers first, which takes a minute and, on a CPU, a C++ compiler.
         batch_seconds: Most seconds of audio that run at once; lower it if memory runs out.
         window_seconds: Most seconds that the network hears at once of one recording.
         overlap_seconds: Seconds at either side of a window that are heard but not kept.
@@ -113,6 +115,7 @@ def transcribe(
         device=own_device(device, job.process),
         engine=engine,
         precision=precision,
+        compile=compile,
         batch_seconds=batch_seconds,
         window_seconds=window_seconds,
         overlap_seconds=overlap_seconds,

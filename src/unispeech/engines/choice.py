@@ -34,6 +34,7 @@ def open_engine(
     engine: EngineName = "auto",
     precision: Precision = "auto",
     device: "str | torch.device" = "auto",
+    compile: bool = False,
 ) -> Engine:
     """Open the engine for a recogniser, from the cache where it is there.
 
@@ -47,12 +48,13 @@ def open_engine(
         engine: Which engine.
         precision: What to compute in.
         device: Where to run; "auto" takes the first GPU if there is one.
+        compile: As for `TorchEngine`, which "auto" then takes.
 
     Returns:
         The engine; its `name` and `precision` say which it is.
 
     Raises:
-        ValueError: If engine, precision and device do not go together.
+        ValueError: If engine, precision, device and compile do not go together.
         ImportError: If the engine is not installed.
     """
     for field, value, choices in (
@@ -67,6 +69,10 @@ def open_engine(
     def load() -> "PreTrainedModel":
         return read_recogniser(model) if isinstance(model, str | Path) else model
 
+    if compile:
+        if engine not in {"auto", "torch"}:
+            raise ValueError(f"`engine` must be auto or torch along with `compile`, but is {engine}.")
+        engine = "torch"
     is_auto = engine == "auto"
     name = choose(precision, device, is_on_disk=directory is not None) if is_auto else engine
     if name != "torch":
@@ -82,7 +88,7 @@ def open_engine(
 
     # "auto" leaves a model in memory where it is.
     place = device if directory is None else find_device(device)
-    return TorchEngine(load(), device=place, precision=precision)
+    return TorchEngine(load(), device=place, precision=precision, compile=compile)
 
 
 def read_recogniser(source: str | Path) -> "PreTrainedModel":

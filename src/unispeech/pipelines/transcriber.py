@@ -64,6 +64,7 @@ class Transcriber:
             elsewhere. In float32 a recording gets the same phones in any batch.
         engine: "torch", "openvino", "onnxruntime" or "auto", which is the fastest here that computes the
             same up to rounding; see `engines.choice.open_engine`. `transcriber.engine.name` says which it is.
+        compile: Whether torch compiles the layers, see `TorchEngine`; "auto" is then torch.
         batch_seconds: Most seconds of audio that run at once, padding included; a longer recording runs
             alone.
         window_seconds: Most seconds that the network hears at once of one recording, at least 1.
@@ -99,6 +100,7 @@ class Transcriber:
         device: "str | torch.device" = "auto",
         precision: Precision = "auto",
         engine: EngineName = "auto",
+        compile: bool = False,
         batch_seconds: Seconds = 60.0,
         window_seconds: Seconds = 30.0,
         overlap_seconds: Seconds = 2.0,
@@ -122,7 +124,9 @@ class Transcriber:
             raise ValueError("`vocabulary` must be given along with a model in memory, but is None.")
         elif getattr(model, "lm_head", None) is None:
             raise ValueError(f"`model` must have a CTC head, but is {type(model).__name__}.")
-        self.engine = open_engine(model, files, engine=engine, precision=precision, device=device)
+        self.engine = open_engine(
+            model, files, engine=engine, precision=precision, device=device, compile=compile
+        )
         if files is not None:
             vocabulary = Vocabulary.load(files) if vocabulary is None else vocabulary
             do_normalize = read_do_normalize(files) if do_normalize is None else do_normalize

@@ -22,8 +22,8 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from unispeech.data.collation import Batch
+from unispeech.engines.compilation import compile_layers
 from unispeech.frames import SAMPLE_RATE
-from unispeech.training.compilation import compile_layers
 from unispeech.training.monitor import Meters, Monitor, average, total_counts
 from unispeech.training.processes import Interruption
 from unispeech.training.schedules import learning_rate
