@@ -1,12 +1,15 @@
 """Long recordings: time and memory against length.
 
     python benchmarks/long.py [--model examples/checkpoint] [--minutes 5 15 60] [--kind speech|noise]
-                              [--rate 44100] [--window-seconds 30]
+                              [--rate 44100] [--window-seconds 30] [--work transcribe classify embed]
 
-Each length runs in a process of its own, on a wav file that is written to a temporary folder block by block:
-the example recordings one after another with pauses, or noise of changing level. Prints seconds, seconds of
-audio per second, and the highest resident memory above that of the model after its first pass of a second
-(`VmHWM` of Linux is read and reset by way of /proc/self/clear_refs).
+`classify` runs the network of the recogniser under a head of ten labels with random weights; `embed` takes
+the vectors block by block and keeps none, as `unispeech embed` does on its way to the disk. Each length
+runs in a process of its own, on a wav file that is written to a temporary folder block by block: the
+example recordings one after another with pauses, or noise of changing level. Prints seconds, seconds of
+audio per second, what came out (phones, windows, vectors), and the highest resident memory above that of
+the model after its first pass of a second (`VmHWM` of Linux is read and reset by way of
+/proc/self/clear_refs).
 """
 
 import argparse
@@ -15,13 +18,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
 
+WORK = ("transcribe", "classify", "embed")
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -61,48 +65,92 @@ def resident(name: str) -> float:
     return int(status.split(f"{name}:")[1].split()[0]) / 1000
 
 
-def measure(path: Path, model: str, window_seconds: float) -> dict[str, float]:
-    """Transcribe one file and measure."""
-    from unispeech import Transcriber
+def open_work(work: str, model: str, window_seconds: float) -> Callable[[Path], tuple[float, int]]:
+    """Load what does the work.
 
-    transcriber = Transcriber(model, window_seconds=window_seconds)
-    transcriber.transcribe(np.random.default_rng(0).normal(size=16000).astype(np.float32), 16000)
+    Returns:
+        What takes a file and gives its length in seconds and how much came out.
+    """
+    import torch
+
+    from unispeech import Classifier, Embedder, Transcriber
+    from unispeech.checkpoints.huggingface import load_model
+
+    if work == "transcribe":
+        transcriber = Transcriber(model, window_seconds=window_seconds)
+
+        def transcribe(path: Path) -> tuple[float, int]:
+            transcript = transcriber.transcribe(path)
+            return transcript.duration, len(transcript.phones)
+
+        return transcribe
+    if work == "classify":
+        torch.manual_seed(0)
+        network = load_model(
+            model, head="classification", allow_missing=True, num_labels=10, dtype=torch.float32
+        )
+        classifier = Classifier(network, do_normalize=True, window_seconds=window_seconds)
+
+        def classify(path: Path) -> tuple[float, int]:
+            found = classifier.classify(path)
+            return found.duration, len(found.windows or ())
+
+        return classify
+    embedder = Embedder(model, window_seconds=window_seconds)
+
+    def embed(path: Path) -> tuple[float, int]:
+        [(_, embedding)] = embedder.embed_many([path])
+        assert not isinstance(embedding, Exception), embedding
+        return embedding.duration, sum(len(block) for block in embedding.blocks)
+
+    return embed
+
+
+def measure(path: Path, work: str, model: str, window_seconds: float) -> dict[str, float]:
+    """Do the work on one file and measure."""
+    run = open_work(work, model, window_seconds)
+    with tempfile.TemporaryDirectory() as folder:
+        noise = np.random.default_rng(0).normal(size=16000) * 0.1
+        soundfile.write(Path(folder) / "short.wav", noise, 16000)
+        run(Path(folder) / "short.wav")
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     before, start = resident("VmRSS"), time.perf_counter()
-    transcript = transcriber.transcribe(path)
+    duration, count = run(path)
     seconds = time.perf_counter() - start
-    return {
-        "minutes": transcript.duration / 60,
-        "seconds": seconds,
-        "phones": len(transcript.phones),
-        "memory": resident("VmHWM") - before,
-    }
+    memory = resident("VmHWM") - before
+    return {"minutes": duration / 60, "seconds": seconds, "count": count, "memory": memory}
 
 
 def main() -> None:
-    """Print a row for each length."""
+    """Print a row for each work and length."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", default=str(EXAMPLES / "checkpoint"))
     parser.add_argument("--minutes", type=float, nargs="+", default=[5, 15, 60])
     parser.add_argument("--kind", choices=["speech", "noise"], default="speech")
     parser.add_argument("--rate", type=int, default=44_100)
     parser.add_argument("--window-seconds", type=float, default=30.0)
+    parser.add_argument("--work", choices=WORK, nargs="+", default=WORK)
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one is not None:
-        print(json.dumps(measure(options.one, options.model, options.window_seconds)))
+        print(json.dumps(measure(options.one, *options.work, options.model, options.window_seconds)))
         return
-    print("| minutes | seconds | audio s / s | MB above the model | phones |")
-    print("|---|---|---|---|---|")
+    print("| work | minutes | seconds | audio s / s | MB above the model | came out |")
+    print("|---|---|---|---|---|---|")
     for minutes in options.minutes:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "long.wav"
             write_recording(path, minutes, options.kind, options.rate)
-            command = [sys.executable, __file__, "--one", str(path), "--model", options.model]
-            command += ["--window-seconds", str(options.window_seconds)]
-            row = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        speed, memory = 60 * row["minutes"] / row["seconds"], row["memory"]
-        print(f"| {row['minutes']:g} | {row['seconds']:.1f} | {speed:.1f} | {memory:.0f} | {row['phones']} |")
+            for work in options.work:
+                command = [sys.executable, __file__, "--one", str(path), "--work", work]
+                command += ["--model", options.model, "--window-seconds", str(options.window_seconds)]
+                row = json.loads(
+                    subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+                )
+                speed = 60 * row["minutes"] / row["seconds"]
+                cells = [work, f"{row['minutes']:g}", f"{row['seconds']:.1f}", f"{speed:.1f}"]
+                cells += [f"{row['memory']:.0f}", str(row["count"])]
+                print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
