@@ -4,8 +4,9 @@
 
 Each CUTS is a folder of cuts. The table has the expected calibration error (15 bins) of each set: of the raw
 scores; with a temperature, and with the map of `decoding.calibration`, each fitted on one half of the
-utterances and measured on the other, by turns; and, from the second set on, with the map that was fitted on
-all of the first. Nothing is written beside the model.
+utterances and measured on the other, by turns, beside what chance gives where these scores are probabilities;
+and, from the second set on, with the map that was fitted on all of the first. Nothing is written beside the
+model.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from unispeech.data.collation import load_cut
 from unispeech.data.cuts import CutFiles
 from unispeech.decoding.calibration import (
     Calibration,
+    chance_calibration_error,
     expected_calibration_error,
     fit_calibration,
     is_right,
@@ -71,13 +73,13 @@ def fit_temperature(scores: Sequence[float], rights: Sequence[bool]) -> Calibrat
 
 def held_out(
     utterances: Sequence[Scored], fit: Callable[[Sequence[float], Sequence[bool]], Calibration]
-) -> float:
-    """The error of each half with what was fitted on the other, in percent."""
+) -> list[Scored]:
+    """The scores of each half by what was fitted on the other."""
     mapped: list[Scored] = []
     for half, other in ((utterances[::2], utterances[1::2]), (utterances[1::2], utterances[::2])):
         calibration = fit(*flat(other))
         mapped += [[(calibration.apply(score), right) for score, right in phones] for phones in half]
-    return error(mapped, Calibration())
+    return mapped
 
 
 def main() -> None:
@@ -89,12 +91,15 @@ def main() -> None:
     transcriber = Transcriber(arguments.model, times="spikes", calibration=Calibration())
     first: Calibration | None = None
     name = arguments.cuts[0].name
-    print(f"| set | phones | right | ECE raw | temperature | calibrated | slope | bias | by {name} |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print(
+        f"| set | phones | right | ECE raw | temperature | calibrated | chance | slope | bias | by {name} |"
+    )
+    print("|---" * 10 + "|")
     for folder in arguments.cuts:
         utterances = score_set(transcriber, folder, arguments.num_utterances)
         scores, rights = flat(utterances)
         own = fit_calibration(scores, rights)
+        temperature, mapped = held_out(utterances, fit_temperature), held_out(utterances, fit_calibration)
         by_first = "" if first is None else f"{error(utterances, first):.1f} %"
         first = first or own
         cells = [
@@ -102,8 +107,9 @@ def main() -> None:
             str(len(scores)),
             f"{100 * np.mean(rights):.0f} %",
             f"{error(utterances, Calibration()):.1f} %",
-            f"{held_out(utterances, fit_temperature):.1f} %",
-            f"{held_out(utterances, fit_calibration):.1f} %",
+            f"{error(temperature, Calibration()):.1f} %",
+            f"{error(mapped, Calibration()):.1f} %",
+            f"{100 * chance_calibration_error(flat(mapped)[0]):.1f} %",
             f"{own.slope:.2f}",
             f"{own.bias:+.2f}",
             by_first,

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from unispeech.decoding.calibration import (
     Calibration,
+    chance_calibration_error,
     expected_calibration_error,
     fit_calibration,
     is_right,
@@ -41,6 +42,19 @@ def test_the_error_is_that_of_bins_weighed_by_what_is_in_them():
     assert expected_calibration_error([], []) == 0.0
     assert expected_calibration_error([1.0] * 5, [True] * 5) == 0.0
     assert expected_calibration_error([0.0] * 5, [True] * 5) == 1.0
+
+
+def test_few_phones_are_off_by_chance():
+    scores, rights = answers(1.0, 0.0)
+    few = [
+        expected_calibration_error(scores[i : i + 130], rights[i : i + 130]) for i in range(0, 19_500, 130)
+    ]
+    found = np.mean([chance_calibration_error(scores[i : i + 130]) for i in range(0, 19_500, 130)])
+    assert found == pytest.approx(np.mean(few), rel=0.05)
+    assert 0.09 < found < 0.12
+    assert chance_calibration_error(scores) < 0.01
+    assert chance_calibration_error([]) == 0.0
+    assert chance_calibration_error([0.0, 1.0]) == 0.0
 
 
 @pytest.mark.parametrize(("slope", "bias"), [(1.0, 0.0), (0.5, 1.0), (2.0, -0.7)])

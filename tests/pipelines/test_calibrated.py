@@ -9,6 +9,7 @@ from unispeech.checkpoints.huggingface import save_model
 from unispeech.cli import main
 from unispeech.decoding.calibration import (
     Calibration,
+    chance_calibration_error,
     expected_calibration_error,
     fit_calibration,
     is_right,
@@ -92,6 +93,7 @@ def test_the_error_is_measured_with_the_calibration_that_is_there(model_dir, dat
     assert 0 < sum(rights) < len(rights)
     raw = evaluate_model(model_dir, data_dir, by="language")
     assert raw.scores.ece == pytest.approx(expected_calibration_error(scores, rights), abs=1e-4)
+    assert raw.scores.chance_ece == pytest.approx(chance_calibration_error(scores), abs=1e-3)
     assert raw.fit is None
     assert {name: group.ece > 0 for name, group in raw.groups.items()} == {"sv": True, "ky": True}
     write_calibration(model_dir, MAP)
@@ -116,6 +118,7 @@ def test_the_fit_is_that_of_all_and_its_error_that_of_halves(model_dir, data_dir
     mapped += [fit_calibration(*even).apply(score) for score in odd[0]]
     held_out = expected_calibration_error(mapped, [*even[1], *odd[1]])
     assert fit.held_out_ece == pytest.approx(held_out, abs=1e-4)
+    assert fit.chance_ece == pytest.approx(chance_calibration_error(mapped), abs=1e-3)
     assert held_out != pytest.approx(
         expected_calibration_error([expected.apply(score) for score in scores], rights), abs=1e-3
     )

@@ -37,7 +37,8 @@ def evaluate(
 
     ECE is the expected calibration error of a recogniser's scores: how far the score of a phone is, over 15
     bins, from the share of phones with such scores that are right, which are those that the alignment with
-    the fewest errors pairs with the same phone of the reference. --calibrate fits a map from scores to
+    the fewest errors pairs with the same phone of the reference. Chance is the ECE that true probabilities
+    of so many phones would have: no fewer percent can be told from 0. --calibrate fits a map from scores to
     probabilities and writes it beside the model, where transcribe finds it; what is recognised stays.
 
     Examples:
@@ -111,7 +112,8 @@ def _print(evaluation: "Evaluation") -> None:
         fit, calibration = evaluation.fit, evaluation.fit.calibration
         print(
             f"calibrated: slope {calibration.slope:.3f}, bias {calibration.bias:+.3f} by {fit.num_symbols} "
-            f"symbols; ECE {fit.held_out_ece * 100:.2f} % on utterances that the fit did not see"
+            f"symbols; ECE {fit.held_out_ece * 100:.2f} % on utterances that the fit did not see "
+            f"(chance {fit.chance_ece * 100:.2f} %)"
         )
     if evaluation.confusions:
         console.print(_confusions_table(evaluation.confusions))
@@ -145,8 +147,8 @@ def _rows(scores: "Scores") -> list[list[str]]:
         if rate is not None:
             counts = (rate.substitutions, rate.insertions, rate.deletions, rate.num_reference)
             rows.append([name, *_share(rate), *map(str, counts)])
-    if scores.ece is not None:
-        rows.append(["ECE", f"{scores.ece * 100:.2f}", *[""] * 5])
+    if scores.ece is not None and scores.chance_ece is not None:
+        rows.append(["ECE", f"{scores.ece * 100:.2f}", f"chance {scores.chance_ece * 100:.2f}", *[""] * 4])
     if scores.accuracy is not None:
         rows.append(["accuracy", *_share(scores.accuracy), "", "", "", str(scores.accuracy.num_total)])
     return rows

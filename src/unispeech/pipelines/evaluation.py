@@ -14,6 +14,7 @@ from unispeech.checkpoints.hub import model_files
 from unispeech.checkpoints.huggingface import load_model
 from unispeech.decoding.calibration import (
     Calibration,
+    chance_calibration_error,
     expected_calibration_error,
     fit_calibration,
     is_right,
@@ -73,6 +74,8 @@ class Scores:
     ece: float | None = None
     """Expected calibration error of the scores as `Transcriber` gives them, in [0, 1]; see
     `decoding.calibration` for what counts as right. None for classifiers."""
+    chance_ece: float | None = None
+    """What `ece` would be on average if each score were the probability: so few phones tell no less apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +89,8 @@ class CalibrationFit:
     held_out_ece: float
     """Expected calibration error in [0, 1] where each half of the set, every second utterance, is calibrated
     by what was fitted on the other half."""
+    chance_ece: float
+    """What `held_out_ece` would be on average if each of these scores were the probability."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,6 +224,7 @@ class _Recognition:
     def score(self, answers: Sequence[Answer]) -> Scores:
         rate = error_rate([a.reference for a in answers], [a.hypothesis for a in answers])
         has_words = self._vocabulary.word_boundary is not None
+        scored = _scored(answers, self._calibration)
         is_phones = self._vocabulary.kind == "phones"
         return Scores(
             num_utterances=len(answers),
@@ -229,7 +235,8 @@ class _Recognition:
             )
             if has_words
             else None,
-            ece=expected_calibration_error(*_scored(answers, self._calibration)),
+            ece=expected_calibration_error(*scored),
+            chance_ece=chance_calibration_error(scored[0]),
         )
 
     def _reference(self, cut: "MonoCut") -> str:
@@ -347,6 +354,7 @@ def _fit(answers: Sequence[Answer]) -> CalibrationFit:
         calibration=calibration,
         num_symbols=len(scores),
         held_out_ece=expected_calibration_error(unseen_scores, unseen_rights),
+        chance_ece=chance_calibration_error(unseen_scores),
     )
 
 
