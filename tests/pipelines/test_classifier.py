@@ -57,6 +57,10 @@ def test_a_batch_gives_what_singles_give(classifier, tmp_path):
         assert scores_of(outcomes[path]) == pytest.approx(scores_of(alone), abs=1e-5)
 
 
+def test_a_batch_of_none_gives_none(classifier):
+    assert classifier.classify_batch([]) == []
+
+
 def test_windows_of_a_long_recording_average_to_one_pass(monkeypatch):
     # Without attention and positions every frame sees itself only, so windows change nothing.
     model = classifier_of()

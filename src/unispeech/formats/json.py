@@ -15,7 +15,7 @@ from dataclasses import asdict, fields
 from importlib.resources import files
 from typing import Any
 
-from unispeech.results import Candidate, Phone, Reading, Segment, Transcript, Word
+from unispeech.results import Candidate, Classification, Phone, Reading, Segment, Transcript, Word
 
 VERSION = 1
 """Version of the layout. It rises when what a reader relies on changes; new fields alone leave it."""
@@ -33,7 +33,7 @@ def to_json(transcript: Transcript) -> str:
     Returns:
         The JSON text without a line end; the same document as `to_jsonl`.
     """
-    return dump(_document(transcript), is_spread=True)
+    return dump(to_document(transcript, VERSION), is_spread=True)
 
 
 def to_jsonl(transcript: Transcript) -> str:
@@ -45,7 +45,7 @@ def to_jsonl(transcript: Transcript) -> str:
     Returns:
         The JSON text without a line end.
     """
-    return dump(_document(transcript))
+    return dump(to_document(transcript, VERSION))
 
 
 def from_json(text: str) -> Transcript:
@@ -87,25 +87,6 @@ def schema() -> dict[str, Any]:
     return document
 
 
-def _document(transcript: Transcript) -> dict[str, Any]:
-    document: dict[str, Any] = {"version": VERSION, **asdict(transcript)}
-    for name in ("words", "nbest"):
-        if document[name] is None:
-            del document[name]
-    document["duration"] = round(transcript.duration, NUM_DECIMALS)
-    for rows in (document["phones"], document["segments"], document.get("words", [])):
-        for row in rows:
-            row.update({key: round(row[key], NUM_DECIMALS) for key in ("start", "end", "score")})
-    for row in document["phones"]:
-        if row["alternatives"] is None:
-            del row["alternatives"]
-        for other in row.get("alternatives", ()):
-            other["prob"] = round(other["prob"], NUM_DECIMALS)
-    for row in document.get("nbest", ()):
-        row.update({key: round(row[key], NUM_DECIMALS) for key in ("log_prob", "score")})
-    return document
-
-
 def _phone(row: dict[str, Any]) -> Phone:
     others = row.get("alternatives")
     found = None if others is None else [Candidate(**_known(Candidate, other)) for other in others]
@@ -116,6 +97,28 @@ def _known(kind: type, document: dict[str, Any]) -> dict[str, Any]:
     """The fields that this version of the package knows; a newer one may have added some."""
     names = {field.name for field in fields(kind)}
     return {name: value for name, value in document.items() if name in names}
+
+
+def to_document(result: Transcript | Classification, version: int) -> dict[str, Any]:
+    """Make plain values of a result.
+
+    Args:
+        result: What a recording gave.
+        version: Of its layout.
+
+    Returns:
+        `version` and the fields by name, at every depth: numbers rounded, those that are None left out.
+    """
+    return {"version": version, **_plain(asdict(result))}
+
+
+def _plain(value: Any) -> Any:
+    """A value of a result, as a document has it."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return round(value, NUM_DECIMALS) if isinstance(value, float) else value
 
 
 def dump(document: Mapping[str, object], *, is_spread: bool = False) -> str:

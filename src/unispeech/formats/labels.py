@@ -7,10 +7,10 @@ of `start`, `end`, `labels`). Seconds and scores are rounded to four decimals.
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from unispeech.formats.json import NUM_DECIMALS, dump
-from unispeech.results import Classification, LabelScore
+from unispeech.formats.json import NUM_DECIMALS, dump, to_document
+from unispeech.results import Classification
 
 VERSION = 1
 """Version of the JSON layout."""
@@ -40,7 +40,7 @@ def labels_to_json(classification: Classification) -> str:
     Returns:
         The JSON text without a line end; the same document as `labels_to_jsonl`.
     """
-    return dump(_document(classification), is_spread=True)
+    return dump(to_document(classification, VERSION), is_spread=True)
 
 
 def labels_to_jsonl(classification: Classification) -> str:
@@ -52,7 +52,7 @@ def labels_to_jsonl(classification: Classification) -> str:
     Returns:
         The JSON text without a line end.
     """
-    return dump(_document(classification))
+    return dump(to_document(classification, VERSION))
 
 
 def labels_to_tsv(classification: Classification) -> str:
@@ -86,26 +86,3 @@ LABEL_FORMATS: dict[str, Callable[[Classification], str]] = {
     "tsv": labels_to_tsv,
 }
 """Name of a format -> what writes a classification in it, without a line end."""
-
-
-def _document(classification: Classification) -> dict[str, object]:
-    document: dict[str, object] = {
-        "version": VERSION,
-        "audio": classification.audio,
-        "duration": round(classification.duration, NUM_DECIMALS),
-        "labels": _rows(classification.labels),
-    }
-    if classification.windows is not None:
-        document["windows"] = [
-            {
-                "start": round(window.start, NUM_DECIMALS),
-                "end": round(window.end, NUM_DECIMALS),
-                "labels": _rows(window.labels),
-            }
-            for window in classification.windows
-        ]
-    return document
-
-
-def _rows(labels: Sequence[LabelScore]) -> list[dict[str, object]]:
-    return [{"label": found.label, "score": round(found.score, NUM_DECIMALS)} for found in labels]

@@ -5,6 +5,7 @@ Shapes in this file: S samples, N labels.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy.typing as npt
@@ -147,19 +148,13 @@ class Classifier:
         Yields:
             The source of each recording, with its labels or with the error that reading it raised.
         """
-
-        def run_batch(waveforms: list[Waveform]) -> list[Classification]:
-            found = self.classify_batch(waveforms, top_k=top_k)
-            if on_progress is not None:
-                on_progress(sum(classification.duration for classification in found))
-            return found
-
         outcomes = run_in_batches(
             recordings,
-            run_batch,
+            partial(self.classify_batch, top_k=top_k),
             batch_seconds=self.batch_seconds,
             process_long=lambda recording: self._classify_long(recording.open_blocks, top_k, on_progress),
             long_seconds=self.window_seconds,
+            on_progress=on_progress,
         )
         for recording, outcome in outcomes:
             if isinstance(outcome, Classification):
@@ -179,6 +174,8 @@ class Classifier:
         Raises:
             ValueError: If `top_k` is not positive.
         """
+        if not waveforms:
+            return []
         logits = self.engine.logits(self.passes.scale(waveforms))
         return [
             Classification(

@@ -197,19 +197,13 @@ class Embedder:
             The source of each recording, with its vectors or with the error that reading it raised. The
             blocks of a long recording are to be taken before the next is asked for.
         """
-
-        def run_batch(waveforms: list[Waveform]) -> list[_Heard]:
-            heard = self._hear(waveforms)
-            if on_progress is not None:
-                on_progress(sum(recording.duration for recording in heard))
-            return heard
-
         outcomes = run_in_batches(
             recordings,
-            run_batch,
+            self._hear,
             batch_seconds=self.batch_seconds,
             process_long=lambda recording: self._hear_long(recording.open_blocks, on_progress),
             long_seconds=self.window_seconds,
+            on_progress=on_progress,
         )
         for recording, outcome in outcomes:
             if isinstance(outcome, _Heard):

@@ -195,6 +195,7 @@ def run_in_batches(
     batch_seconds: Seconds,
     process_long: Callable[[Recording], R] | None = None,
     long_seconds: Seconds = float("inf"),
+    on_progress: OnProgress | None = None,
 ) -> Iterator[tuple[Recording, R | Exception]]:
     """Process recordings in batches by length; one that cannot be read stops no other.
 
@@ -205,6 +206,8 @@ def run_in_batches(
         process_long: Turns a recording above `long_seconds` into its result, reading it by itself; None: all
             go through `process`.
         long_seconds: From which length on recordings are long.
+        on_progress: Is told the seconds of each batch when it is done; `process_long` tells its own. None for
+            nobody.
 
     Yields:
         Each recording with its result, or with what reading it raised, as they finish.
@@ -225,7 +228,10 @@ def run_in_batches(
                 except FAILURES as error:
                     yield recording, error
             if waveforms:
-                yield from zip(readable, process(waveforms), strict=True)
+                results = process(waveforms)
+                if on_progress is not None:
+                    on_progress(sum(map(len, waveforms)) / SAMPLE_RATE)
+                yield from zip(readable, results, strict=True)
 
 
 def run_paths(

@@ -235,19 +235,13 @@ class Transcriber:
         Yields:
             The source of each recording, with its transcript or with the error that reading it raised.
         """
-
-        def run_batch(waveforms: list[Waveform]) -> list[Transcript]:
-            transcripts = self.transcribe_batch(waveforms)
-            if on_progress is not None:
-                on_progress(sum(transcript.duration for transcript in transcripts))
-            return transcripts
-
         outcomes = run_in_batches(
             recordings,
-            run_batch,
+            self.transcribe_batch,
             batch_seconds=self.batch_seconds,
             process_long=lambda recording: self._transcribe(recording.open_blocks, on_progress),
             long_seconds=self.window_seconds,
+            on_progress=on_progress,
         )
         for recording, outcome in outcomes:
             if isinstance(outcome, Transcript):
