@@ -1,24 +1,33 @@
-"""Every engine beside transformers in float32, one interleaved run.
+"""Every engine beside transformers in float32: an utterance, a folder, an hour, a cold start.
 
-    python benchmarks/engines.py [--size base large] [--seconds 10] [--repeats 7] [--threads 2]
-                                 [--processor-time] [--model examples/checkpoint] [--parts one folder start]
+    python benchmarks/engines.py [--part one] [--part folder] [--part hour] [--part start]
+                                 [--size base] [--size large] [--model examples/checkpoint] [--threads 2]
+                                 [--seconds 10] [--repeats 7] [--processor-time]
+                                 [--recordings 200] [--minutes 60] [--batch-size 1 8 16] [--rounds 1]
 
-`one`: an utterance, random weights of the size, the engines in turn; medians, the ratio to transformers, the
+`one`: an utterance, random weights of each size, the engines in turn; medians, the ratio to transformers, the
 largest difference of a log-probability, and the share of the matrix-product peak of the precision, which is
 measured first. Convolutions of random weights are narrowed in int8 whatever they would name: PER is measured
-on a trained checkpoint, see docs/engines.md. `folder`: 200 recordings of 1 to 20 s against transformers in
-padded batches of 8 by length. `start`: a cold process that transcribes 3 s, from a cached engine.
+on a trained checkpoint, see docs/engines.md. `folder`: recordings of 1 to 20 s against transformers' pipeline
+with each batch size, which gets them in the order of the folder, as a user would call it. `hour`: one file
+against the pipeline with chunk_length_s=30 and the batch size that was fastest on its first minutes. Both are
+made of the carried sentences; each contender runs in a process of its own, files read, text and times made.
+--model may be base or large there: random weights of that size. `start`: cold processes, the engine cached.
 
---processor-time counts processor seconds, for machines that others use too: run on one core by taskset then.
+--processor-time counts processor seconds in `one`, for machines that others use too: on one core by taskset.
+The report goes to benchmarks/results/DATE-engines.md, or where --output says.
 """
 
 import argparse
+import datetime
+import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +35,22 @@ import soundfile
 import torch
 import transformers
 
+import unispeech
+from pipeline_race import Contender, Run, race
 from unispeech import UniSpeechConfig, UniSpeechForCTC
+from unispeech.checkpoints.huggingface import save_model
 from unispeech.configuration import LARGE
 from unispeech.engines.choice import is_installed, open_engine
-from unispeech.engines.graph_engine import on_grid
 from unispeech.engines.network import recogniser_of
 from unispeech.engines.quantisation import find_limits, speech
 from unispeech.engines.torch_engine import TorchEngine
-from unispeech.frames import num_frames
+from unispeech.frames import SAMPLE_RATE
+from unispeech.text import Vocabulary
 
+Say = Callable[[str], None]
+"""Takes a line of the report."""
+
+PARTS = ("one", "folder", "hour", "start")
 SIZES = {"base": {}, "large": LARGE}
 
 
@@ -103,7 +119,7 @@ def contenders(model: UniSpeechForCTC) -> dict[str, tuple[torch.dtype, Callable[
     return {name: (dtype, engine.log_probs) for name, dtype, engine in entries}  # type: ignore[attr-defined]
 
 
-def race_one(size: str, options: argparse.Namespace, clock: Callable[[], float]) -> None:
+def race_one(say: Say, size: str, options: argparse.Namespace, clock: Callable[[], float]) -> None:
     """One utterance."""
     torch.manual_seed(0)
     model = UniSpeechForCTC(UniSpeechConfig(**SIZES[size])).eval()
@@ -120,82 +136,215 @@ def race_one(size: str, options: argparse.Namespace, clock: Callable[[], float])
             run([waveform])
             times[name].append(clock() - start)
     base = statistics.median(times["transformers float32"])
-    print(f"\n{size}, {options.seconds:g} s, {work / 1e9:.0f} GFLOP\n")
-    print("| engine | ms | least to most | ratio | share of peak | difference |\n|---|---|---|---|---|---|")
+    say(f"\n## One utterance: {size}, {options.seconds:g} s, {work / 1e9:.0f} GFLOP\n")
+    tops = ", ".join(f"{str(dtype).removeprefix('torch.')} {top / 1e9:.0f}" for dtype, top in peaks.items())
+    say(f"Best matrix product here, G operations/s: {tops}. Median of {options.repeats}.\n")
+    say("| engine | ms | least to most | ratio | share of peak | difference |\n|---|---|---|---|---|---|")
     for name, (dtype, _) in runs.items():
         middle = statistics.median(times[name])
         spread = f"{1e3 * min(times[name]):.0f} to {1e3 * max(times[name]):.0f}"
         share = work / middle / peaks[dtype]
-        print(
+        say(
             f"| {name} | {1e3 * middle:.0f} | {spread} | {base / middle:.2f} | {100 * share:.0f} % | "
             f"{differences[name]:.1e} |"
         )
 
 
-def race_folder(size: str, options: argparse.Namespace, clock: Callable[[], float]) -> None:
-    """Recordings of 1 to 20 s, the peer in padded batches of 8 of similar length."""
-    rng = np.random.default_rng(0)
+def carried_sound(num_samples: int, seed: int) -> np.ndarray:
+    """The carried sentences over and over, from a place that the seed draws."""
+    sentences = np.concatenate(speech()) * 0.1
+    start = int(np.random.default_rng(seed).integers(len(sentences)))
+    return np.resize(np.roll(sentences, -start), num_samples)
+
+
+def model_directory(name: str, folder: Path) -> str:
+    """A model directory as it is, or one of random weights of a size."""
+    if name not in SIZES:
+        return name
+    symbols = Vocabulary.load("examples/checkpoint")
     torch.manual_seed(0)
-    runs = contenders(UniSpeechForCTC(UniSpeechConfig(**SIZES[size])).eval())
-    lengths = sorted(rng.uniform(1, 20, size=options.recordings) * 16_000, reverse=True)
-    waves = [rng.normal(size=round(length)).astype(np.float32) for length in lengths]
-    frames = [num_frames(len(wave)) for wave in waves]
-    print(
-        f"\n{size}, {len(waves)} recordings, {sum(lengths) / 16_000:.0f} s; "
-        f"padded frames of a graph engine {100 * (sum(map(on_grid, frames)) / sum(frames) - 1):.2f} %\n"
+    config = UniSpeechConfig(**SIZES[name], vocab_size=len(symbols), pad_token_id=symbols.blank)
+    save_model(UniSpeechForCTC(config), folder / name, symbols, do_normalize=True)
+    return str(folder / name)
+
+
+def ours(model: str, options: argparse.Namespace) -> list[Contender]:
+    """Our engines that there are here."""
+    from unispeech.engines.openvino_engine import has_bf16
+
+    pairs = [("torch", "float32")]
+    if is_installed("openvino"):
+        pairs += [("openvino", "float32"), ("openvino", "bf16"), ("openvino", "int8")]
+    return [
+        Contender(
+            name=f"{engine} {precision}",
+            model=model,
+            threads=options.threads,
+            engine=engine,
+            precision=precision,
+        )
+        for engine, precision in pairs
+        if precision != "bf16" or has_bf16()
+    ]
+
+
+def peer(model: str, options: argparse.Namespace, batch_size: int, chunk: float = 0.0) -> Contender:
+    """The pipeline of transformers."""
+    return Contender(
+        name=f"transformers pipeline, batch_size={batch_size}",
+        model=model,
+        threads=options.threads,
+        batch_size=batch_size,
+        chunk_seconds=chunk,
     )
-    print("| engine | s | ratio |\n|---|---|---|")
-    base = None
-    for name, (_, run) in runs.items():
-        width = 8 if name.startswith("t") else 1
-        start = clock()
-        for first in range(0, len(waves), width):
-            run(waves[first : first + width])
-        taken = clock() - start
-        base = base or taken
-        print(f"| {name} | {taken:.1f} | {base / taken:.2f} |", flush=True)
 
 
-def measure_start(options: argparse.Namespace) -> None:
-    """A cold process, the engine cached."""
+def row(name: str, runs: list[Run], references: list[float], audio: float) -> str:
+    """A line of a table: time, speed, ratios, padding, memory."""
+    times = [run.seconds for run in runs]
+    middle = statistics.median(times)
+    spread = f"{min(times):.1f} to {max(times):.1f}"
+    ratios = " | ".join(f"{reference / middle:.2f}" for reference in references)
+    padding = "" if runs[0].padding is None else f"{100 * runs[0].padding:.1f} %"
+    memory = max(run.memory for run in runs)
+    return (
+        f"| {name} | {middle:.1f} | {spread} | {audio / middle:.1f} | {ratios} | {padding} | {memory:.0f} |"
+    )
+
+
+def race_folder(say: Say, options: argparse.Namespace, folder: Path) -> None:
+    """Recordings of 1 to 20 s."""
+    model = model_directory(options.model, folder)
+    lengths = np.random.default_rng(0).uniform(1, 20, size=options.recordings)
+    paths = [folder / f"{number:03}.wav" for number in range(len(lengths))]
+    for number, (path, length) in enumerate(zip(paths, lengths, strict=True)):
+        soundfile.write(path, carried_sound(round(length * SAMPLE_RATE), number), SAMPLE_RATE)
+    say(f"\n## A folder: {options.model}, {len(paths)} recordings of 1 to 20 s, {sum(lengths):.0f} s\n")
+    peers = {size: race(peer(model, options, size), paths, options.rounds) for size in options.batch_size}
+    middles = {size: statistics.median(run.seconds for run in runs) for size, runs in peers.items()}
+    best = min(middles, key=lambda size: middles[size])
+    usual = 8 if 8 in middles else best
+    references = [middles[usual], middles[best]]
+    say(
+        f"| engine | s | least to most | audio s/s | to batch_size={usual} | to the best, {best} | "
+        "padding | MB above the model |\n|---|---|---|---|---|---|---|---|"
+    )
+    for size, runs in peers.items():
+        say(row(peer(model, options, size).name, runs, references, sum(lengths)))
+    for contender in ours(model, options):
+        say(row(contender.name, race(contender, paths, options.rounds), references, sum(lengths)))
+
+
+def race_hour(say: Say, options: argparse.Namespace, folder: Path) -> None:
+    """One long file."""
+    model, seconds = model_directory(options.model, folder), 60 * options.minutes
+    start, path = folder / "start.wav", folder / "long.wav"
+    for place, length in ((start, min(seconds, 240)), (path, seconds)):
+        with soundfile.SoundFile(place, "w", SAMPLE_RATE, 1) as file:
+            for number in range(-(-round(length) // 60)):
+                file.write(
+                    carried_sound(60 * SAMPLE_RATE, number)[: round((length - 60 * number) * SAMPLE_RATE)]
+                )
+    say(f"\n## One file of {options.minutes:g} minutes: {options.model}\n")
+    tried = {size: race(peer(model, options, size, 30.0), [start])[0].seconds for size in options.batch_size}
+    best = min(tried, key=lambda size: tried[size])
+    shown = ", ".join(f"{size}: {taken:.1f} s" for size, taken in tried.items())
+    say(f"The pipeline's batch sizes on its first {min(seconds, 240):.0f} s: {shown}.\n")
+    say(
+        "| engine | s | least to most | audio s/s | to the pipeline | padding | MB above the model |\n"
+        "|---|---|---|---|---|---|---|"
+    )
+    runs = race(peer(model, options, best, 30.0), [path], options.rounds)
+    references = [statistics.median(run.seconds for run in runs)]
+    say(row(f"transformers pipeline, chunk_length_s=30, batch_size={best}", runs, references, seconds))
+    for contender in ours(model, options):
+        say(row(contender.name, race(contender, [path], options.rounds), references, seconds))
+
+
+def measure_start(say: Say, options: argparse.Namespace, folder: Path) -> None:
+    """Cold processes, the engine cached by the first."""
+    path = folder / "three.wav"
+    soundfile.write(path, carried_sound(3 * SAMPLE_RATE, 0), SAMPLE_RATE)
+    transcribe = ["transcribe", str(path), "-m", "examples/checkpoint", "--engine"]
+    wanted = {"--help": (["--help"], "0.4")}
+    if is_installed("openvino"):
+        wanted["transcribe 3s.wav, openvino, cached"] = ([*transcribe, "openvino"], "1.5")
+    wanted["transcribe 3s.wav, torch"] = ([*transcribe, "torch"], "")
+    say("\n## A cold start: examples/checkpoint\n")
+    say("| unispeech | s | least to most | wanted, s |\n|---|---|---|---|")
+    for name, (arguments, most) in wanted.items():
+        times = []
+        for _ in range(options.repeats + 1):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-m", "unispeech", *arguments], check=True, capture_output=True)
+            times.append(time.perf_counter() - start)
+        times = times[1:]
+        spread = f"{min(times):.2f} to {max(times):.2f}"
+        say(f"| {name} | {statistics.median(times):.2f} | {spread} | {most} |")
+
+
+def describe(threads: int) -> str:
+    """Machine, versions and commit."""
+    processor, information = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
+    if information.exists():
+        lines = information.read_text(encoding="utf-8", errors="replace").splitlines()
+        processor = next((line.split(":")[1].strip() for line in lines if "model name" in line), processor)
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True
+    ).stdout.strip()
+    versions = [f"torch {torch.__version__}", f"transformers {transformers.__version__}"]
+    versions += [f"{name} {version(name)}" for name in ("openvino", "onnxruntime") if is_installed(name)]
+    versions += [f"unispeech {unispeech.__version__}", f"commit {commit or 'unknown'}"]
+    return f"{processor}, {threads} threads; {', '.join(versions)}"
+
+
+def report(say: Say, options: argparse.Namespace) -> None:
+    """The parts that were asked for."""
+    say(f"# Engines beside transformers, {datetime.date.today()}\n")
+    say(f"`python benchmarks/engines.py {' '.join(sys.argv[1:])}`\n")
+    say(f"{describe(options.threads)}.")
+    torch.set_num_threads(options.threads)
+    clock = time.process_time if options.processor_time else time.perf_counter
+    if "one" in options.part:
+        for size in options.size:
+            race_one(say, size, options, clock)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "three.wav"
-        soundfile.write(path, np.resize(speech()[0], 48_000) * 0.1, 16_000)
-        command = [sys.executable, "-m", "unispeech", "transcribe", str(path), "-m", options.model]
-        print("\n| start | s |\n|---|---|")
-        for engine in ("torch", "openvino"):
-            times = []
-            for _ in range(options.repeats + 1):
-                start = time.perf_counter()
-                subprocess.run([*command, "--engine", engine], check=True, capture_output=True)
-                times.append(time.perf_counter() - start)
-            print(f"| {engine} | {statistics.median(times[1:]):.2f} |")
+        if "folder" in options.part:
+            race_folder(say, options, Path(folder))
+        if "hour" in options.part:
+            race_hour(say, options, Path(folder))
+        if "start" in options.part:
+            measure_start(say, options, Path(folder))
 
 
 def main() -> None:
-    """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--size", nargs="+", choices=list(SIZES), default=["base", "large"])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--part", choices=PARTS, action="append")
+    parser.add_argument("--size", choices=list(SIZES), action="append")
+    parser.add_argument("--model", default="examples/checkpoint")
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--recordings", type=int, default=200)
-    parser.add_argument("--model", default="examples/checkpoint")
-    parser.add_argument(
-        "--parts", nargs="+", choices=["one", "folder", "start"], default=["one", "folder", "start"]
-    )
     parser.add_argument("--processor-time", action="store_true")
+    parser.add_argument("--recordings", type=int, default=200)
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--batch-size", type=int, nargs="+", default=[1, 8, 16])
+    parser.add_argument("--rounds", type=int, default=1, help="passes over the folder and the long file")
+    parser.add_argument("--output", type=Path, help="default: benchmarks/results/DATE-engines.md")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    clock = time.process_time if options.processor_time else time.perf_counter
-    print(f"torch {torch.__version__}, transformers {transformers.__version__}, {options.threads} threads")
-    for size in options.size:
-        if "one" in options.parts:
-            race_one(size, options, clock)
-        if "folder" in options.parts:
-            race_folder(size, options, clock)
-    if "start" in options.parts:
-        measure_start(options)
+    options.part = options.part or list(PARTS)
+    options.size = options.size or list(SIZES)
+    name = f"{datetime.date.today()}-engines.md"
+    path = options.output or Path(__file__).parent / "results" / name
+    with path.open("a", encoding="utf-8") as file:
+
+        def say(line: str) -> None:
+            print(line, flush=True)
+            print(line, file=file, flush=True)
+
+        report(say, options)
 
 
 if __name__ == "__main__":

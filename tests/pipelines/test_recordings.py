@@ -9,6 +9,7 @@ from tiny_recognisers import write_babble
 from unispeech.audio import load_audio
 from unispeech.errors import ManifestError
 from unispeech.pipelines.recordings import (
+    MAX_PADDING,
     NUM_AHEAD,
     Recording,
     batches_by_length,
@@ -25,12 +26,15 @@ def test_batches_hold_everything_once_and_keep_to_their_size(durations, batch_se
     for batch in batches:
         longest = max(durations[index] for index in batch)
         assert len(batch) == 1 or len(batch) * longest <= batch_seconds
+        assert longest - min(durations[index] for index in batch) <= MAX_PADDING
     flat = [durations[index] for batch in batches for index in batch]
     assert flat == sorted(flat, reverse=True)
 
 
 def test_batches_are_filled():
-    assert batches_by_length([1, 5, 1, 4, 1], 8.0) == [[1], [3, 0], [2, 4]]
+    assert batches_by_length([1, 4.9, 1, 4.6, 1], 10.0) == [[1, 3], [0, 2, 4]]
+    assert batches_by_length([1, 5, 1, 4, 1], 8.0) == [[1], [3], [0, 2, 4]]
+    assert batches_by_length([1, 1, 1], 2.0) == [[0, 1], [2]]
     assert batches_by_length([], 8.0) == []
 
 

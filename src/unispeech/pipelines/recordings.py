@@ -18,6 +18,9 @@ from unispeech.frames import SAMPLE_RATE, Seconds
 NUM_AHEAD = 256
 """Recordings whose headers are read ahead and sorted by length together."""
 
+MAX_PADDING: Seconds = 0.5
+"""How much longer the longest recording of a batch may be than any other; few recordings make small batches."""
+
 FAILURES = (ValueError, OSError)
 """What a recording that cannot be read raises; anything else is our mistake and goes through."""
 
@@ -173,6 +176,7 @@ def batches_by_length(durations: Sequence[Seconds], batch_seconds: Seconds) -> l
     Args:
         durations: Length of each recording.
         batch_seconds: Most seconds of a batch, padding included; a longer recording is a batch of its own.
+            Recordings that differ by more than `MAX_PADDING` go into batches apart.
 
     Returns:
         Indices of `durations` in batches, the longest first: what does not fit into memory fails at once.
@@ -181,7 +185,9 @@ def batches_by_length(durations: Sequence[Seconds], batch_seconds: Seconds) -> l
     batches: list[list[int]] = []
     for index in order:
         # The first of a batch is its longest and sets its width.
-        if batches and (len(batches[-1]) + 1) * durations[batches[-1][0]] <= batch_seconds:
+        width = durations[batches[-1][0]] if batches else 0.0
+        is_alike = width - durations[index] <= MAX_PADDING
+        if batches and is_alike and (len(batches[-1]) + 1) * width <= batch_seconds:
             batches[-1].append(index)
         else:
             batches.append([index])
