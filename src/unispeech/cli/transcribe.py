@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from unispeech.cli.segments import Marks, Outcome
     from unispeech.pipelines.listing import Listed
     from unispeech.pipelines.recordings import OnProgress, Recording
+    from unispeech.pipelines.transcriber import Transcriber
     from unispeech.results import Transcript
 
 Format = Literal["txt", "json", "srt", "vtt", "ctm", "tsv", "TextGrid", "short-TextGrid", "eaf"]
@@ -128,14 +129,22 @@ def transcribe(
     if engine == "auto" and sys.stderr.isatty():
         found = transcriber.engine
         print(f"unispeech: engine {found.name}, {found.precision}", file=sys.stderr)
-
-    def run(recordings: "Iterable[Recording]", advance: "OnProgress") -> "Iterator[Outcome]":
-        transcribe = partial(transcriber.transcribe_recordings, on_progress=advance)
-        if marks is None:
-            return transcribe(recordings)
-        return marks.part(recordings, transcribe, is_kept=format in {"TextGrid", "short-TextGrid"})
-
+    run = partial(_run, transcriber, marks, format)
     return carry_out(job, run, show_result(_layout(marks), format, is_alone=len(job.paths) == 1))
+
+
+def _run(
+    transcriber: "Transcriber",
+    marks: "Marks | None",
+    format: Format | None,
+    recordings: "Iterable[Recording]",
+    advance: "OnProgress",
+) -> "Iterator[Outcome]":
+    """Transcribe recordings, or what is marked in them."""
+    transcribe = partial(transcriber.transcribe_recordings, on_progress=advance)
+    if marks is None:
+        return transcribe(recordings)
+    return marks.part(recordings, transcribe, is_kept=format in {"TextGrid", "short-TextGrid"})
 
 
 def _layout(marks: "Marks | None" = None) -> "Layout[Transcript]":

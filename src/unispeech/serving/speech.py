@@ -8,6 +8,7 @@ from fastapi import APIRouter, Form, Request, Response
 from pydantic import BaseModel
 
 from unispeech.formats import FORMATS
+from unispeech.results import Transcript
 from unispeech.serving.answers import (
     Labels,
     Transcription,
@@ -27,6 +28,7 @@ from unispeech.serving.forms import (
 from unispeech.serving.refusals import ErrorBody
 from unispeech.serving.service import NOTES, Service, while_there
 from unispeech.serving.uploads import Upload
+from unispeech.text import Vocabulary
 
 MULTIPART = Form(media_type="multipart/form-data")
 TEXT: dict[str, Any] = {"content": {"text/plain": {"schema": {"type": "string"}}}}
@@ -75,13 +77,7 @@ def speech_routes(service: Service, dependencies: Sequence[Any]) -> APIRouter:
         async def work() -> Response:
             upload = await _receive(service, request, form)
             transcript = await service.do(request, served.transcribe(transcriber, upload.waveform))
-            if form.response_format == "json":
-                return _json(to_transcription(transcript))
-            if form.response_format == "verbose_json":
-                wanted = form.granularities or ["segment"]
-                return _json(to_verbose(transcript, vocabulary, language=form.language, granularities=wanted))
-            name = "txt" if form.response_format == "text" else form.response_format
-            return _text(FORMATS[name](transcript))
+            return _transcription(transcript, form, vocabulary)
 
         return await while_there(request, work())
 
@@ -129,6 +125,17 @@ async def _receive(service: Service, request: Request, form: RecordingForm) -> U
     upload = await service.uploads.decode(form.file.file, form.file.filename)
     request.scope.setdefault(NOTES, {})["audio"] = f"{upload.duration:.2f}s"
     return upload
+
+
+def _transcription(transcript: Transcript, form: TranscriptionForm, vocabulary: Vocabulary) -> Response:
+    """A transcript in the form that was asked for."""
+    if form.response_format == "json":
+        return _json(to_transcription(transcript))
+    if form.response_format == "verbose_json":
+        wanted = form.granularities or ["segment"]
+        return _json(to_verbose(transcript, vocabulary, language=form.language, granularities=wanted))
+    name = "txt" if form.response_format == "text" else form.response_format
+    return _text(FORMATS[name](transcript))
 
 
 def _json(answer: BaseModel) -> Response:
