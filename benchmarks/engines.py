@@ -104,15 +104,14 @@ def contenders(model: UniSpeechForCTC) -> dict[str, tuple[torch.dtype, Callable[
     entries: list[tuple[str, torch.dtype, object]] = [
         ("transformers float32", torch.float32, TorchEngine(peer)),
         ("torch float32", torch.float32, TorchEngine(model)),
-        ("torch bf16", torch.bfloat16, TorchEngine(model, precision="bf16")),
     ]
+    if has_bf16_unit():
+        entries.append(("torch bf16", torch.bfloat16, TorchEngine(model, precision="bf16")))
     if is_installed("openvino"):
         entries.append(("openvino float32", torch.float32, open_engine(model, None, engine="openvino")))
-        try:
+        if has_bf16_unit():
             engine = open_engine(model, None, engine="openvino", precision="bf16")
             entries.append(("openvino bf16", torch.bfloat16, engine))
-        except ValueError as error:
-            print(f"openvino bf16: {error}")
         entries.append(("openvino int8", torch.int8, narrow_engine(model)))
     if is_installed("onnxruntime"):
         entries.append(("onnxruntime float32", torch.float32, open_engine(model, None, engine="onnxruntime")))
@@ -126,7 +125,7 @@ def race_one(say: Say, size: str, options: argparse.Namespace, clock: Callable[[
     waveform = np.resize(np.concatenate(speech()), round(options.seconds * 16_000))
     runs = contenders(model)
     work = flops(model.config, len(waveform))
-    peaks = {dtype: peak(dtype, clock) for dtype in (torch.float32, torch.bfloat16, torch.int8)}
+    peaks = {dtype: peak(dtype, clock) for dtype in {dtype: None for dtype, _ in runs.values()}}
     [expected] = runs["torch float32"][1]([waveform])
     differences = {name: np.abs(run([waveform])[0] - expected).max() for name, (_, run) in runs.items()}
     times: dict[str, list[float]] = {name: [] for name in runs}
@@ -170,8 +169,6 @@ def model_directory(name: str, folder: Path) -> str:
 
 def ours(model: str, options: argparse.Namespace) -> list[Contender]:
     """Our engines that there are here."""
-    from unispeech.engines.openvino_engine import has_bf16
-
     pairs = [("torch", "float32")]
     if is_installed("openvino"):
         pairs += [("openvino", "float32"), ("openvino", "bf16"), ("openvino", "int8")]
@@ -184,7 +181,7 @@ def ours(model: str, options: argparse.Namespace) -> list[Contender]:
             precision=precision,
         )
         for engine, precision in pairs
-        if precision != "bf16" or has_bf16()
+        if precision != "bf16" or has_bf16_unit()
     ]
 
 
@@ -283,6 +280,12 @@ def measure_start(say: Say, options: argparse.Namespace, folder: Path) -> None:
         say(f"| {name} | {statistics.median(times):.2f} | {spread} | {most} |")
 
 
+def has_bf16_unit() -> bool:
+    """Whether the processor multiplies in bf16; engines that emulate it are left out."""
+    information = Path("/proc/cpuinfo")
+    return information.exists() and "_bf16" in information.read_text(encoding="utf-8", errors="replace")
+
+
 def describe(threads: int) -> str:
     """Machine, versions and commit."""
     processor, information = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
@@ -295,7 +298,8 @@ def describe(threads: int) -> str:
     versions = [f"torch {torch.__version__}", f"transformers {transformers.__version__}"]
     versions += [f"{name} {version(name)}" for name in ("openvino", "onnxruntime") if is_installed(name)]
     versions += [f"unispeech {unispeech.__version__}", f"commit {commit or 'unknown'}"]
-    return f"{processor}, {threads} threads; {', '.join(versions)}"
+    unit = "with a bf16 unit" if has_bf16_unit() else "without a bf16 unit, so that bf16 is left out"
+    return f"{processor}, {threads} threads, {unit}; {', '.join(versions)}"
 
 
 def report(say: Say, options: argparse.Namespace) -> None:
