@@ -21,7 +21,8 @@ from unispeech.engines import cache, choice
 from unispeech.engines.choice import cached, choose, open_engine
 from unispeech.engines.engine import WindowMoments, measure_moments
 from unispeech.engines.graph_engine import on_grid
-from unispeech.engines.network import limits_of, recogniser_of
+from unispeech.engines.narrowing import limits_of
+from unispeech.engines.network import recogniser_of
 from unispeech.engines.torch_engine import TorchEngine
 from unispeech.frames import num_frames
 

@@ -20,7 +20,8 @@ from ctranslate2.specs.wav2vec2_spec import Wav2Vec2Spec
 
 from unispeech.audio import Waveform
 from unispeech.decoding.decoder import LogProbs
-from unispeech.engines.network import Array, Recogniser
+from unispeech.engines.narrowing import Array
+from unispeech.engines.network import Recogniser
 from unispeech.errors import CheckpointError
 
 if TYPE_CHECKING:

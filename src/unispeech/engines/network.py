@@ -1,160 +1,35 @@
 """A recogniser as a graph, described once for all engines that run graphs.
 
 The description follows the modules of `unispeech.models` part by part and knows nothing of any engine: an
-engine brings an `Ops`, which makes nodes. Products may be narrowed to 8 bits: their inputs then pass through
-`Ops.narrow`, their weights through `Ops.narrow_weight`.
+engine brings an `ops.Ops`, which makes nodes. Products may be narrowed to 8 bits: their inputs then pass
+through `Ops.narrow`, their weights through `Ops.narrow_weight`. Channels come last everywhere: convolutions
+are matrix products of views, which engines run faster than convolutions of 8 bits.
 
 Shapes in this file: B batch, S samples, T frames, C channels, H hidden, A heads, D = H / A, K kernel of the
 first convolution, N vocabulary.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import reduce
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic
 
 import numpy as np
-import numpy.typing as npt
+
+from unispeech.engines.narrowing import Array, Limits, narrowed
+from unispeech.engines.ops import ACTIVATIONS, Node, Ops
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever the same weights would give another graph: engines in caches are then made anew."""
-
-ACTIVATIONS = {
-    "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "relu": "relu",
-    "silu": "silu",
-    "swish": "silu",
-}
-"""transformers' names of the activations that a graph can have -> their names in `Ops.activate`."""
 
 CONV_EPS = 1e-5
 """Added to the variances in the norms of the convolutions."""
 
 MASKED = -1e9
 """Added to the attention scores of padding."""
-
-Array = npt.NDArray[np.float32]
-Node = TypeVar("Node")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """How what comes to a place is rounded to 256 levels."""
-
-    low: float
-    """The first level."""
-    high: float
-    """The last level."""
-    scale: Array | None = None
-    """(C,) what each channel is divided by before, and its weights multiplied with; None: nothing."""
-
-
-class Ops(Protocol[Node]):
-    """Makes the nodes of one engine's graph. Linear maps and constants take numpy arrays."""
-
-    def constant(self, value: npt.NDArray[np.float32] | npt.NDArray[np.int64]) -> Node:
-        """A constant."""
-        ...
-
-    def add(self, x: Node, y: Node) -> Node:
-        """Sum, broadcast."""
-        ...
-
-    def subtract(self, x: Node, y: Node) -> Node:
-        """Difference, broadcast."""
-        ...
-
-    def multiply(self, x: Node, y: Node) -> Node:
-        """Product of elements, broadcast."""
-        ...
-
-    def floor_divide(self, x: Node, divisor: int) -> Node:
-        """Quotient of non-negative integers, rounded down."""
-        ...
-
-    def clamp(self, x: Node) -> Node:
-        """Integers below 0 become 0."""
-        ...
-
-    def inverse_root(self, x: Node) -> Node:
-        """1 / sqrt(x)."""
-        ...
-
-    def total(self, x: Node) -> Node:
-        """Sum over the last axis, which goes."""
-        ...
-
-    def matmul(self, x: Node, y: Node, *, transpose: bool = False) -> Node:
-        """Matrix product; `transpose` turns the last two axes of `y`."""
-        ...
-
-    def convolve(
-        self,
-        x: Node,
-        weight: Node,
-        shape: Sequence[int],
-        stride: int,
-        pads: tuple[int, int] = (0, 0),
-        groups: int = 1,
-    ) -> Node:
-        """Convolve (B, C_in, T) with a weight of `shape` (C_out, C_in / groups, K)."""
-        ...
-
-    def transpose(self, x: Node, order: Sequence[int]) -> Node:
-        """Reorder axes."""
-        ...
-
-    def expand(self, x: Node, axis: int) -> Node:
-        """Insert an axis of size 1."""
-        ...
-
-    def split_heads(self, x: Node, num_heads: int) -> Node:
-        """(B, T, H) -> (B, A, T, D)."""
-        ...
-
-    def join_heads(self, x: Node) -> Node:
-        """(B, A, T, D) -> (B, T, H)."""
-        ...
-
-    def frames(self, x: Node, first: int, count: int, kernel: int, stride: int) -> Node:
-        """What `count` taps of a strided convolution see: (B, T, C) -> (B, T_out, count * C).
-
-        `count` is 1 or `stride`; the taps begin at `first`.
-        """
-        ...
-
-    def normalise(self, x: Node, eps: float) -> Node:
-        """Zero mean and unit variance over the last axis."""
-        ...
-
-    def activate(self, x: Node, name: str) -> Node:
-        """One of the values of `ACTIVATIONS`."""
-        ...
-
-    def attend(self, query: Node, key: Node, value: Node, mask: Node) -> Node:
-        """Attention over (B, A, T, D), scaled by 1 / sqrt(D); `mask` (B, 1, 1, T) is added to the scores."""
-        ...
-
-    def is_within(self, x: Node, lengths: Node) -> Node:
-        """(B, T, 1) float32 for x (B, T, C): 1 at frames before the (B,) lengths, 0 behind."""
-        ...
-
-    def log_softmax(self, x: Node) -> Node:
-        """Over the last axis."""
-        ...
-
-    def narrow(self, x: Node, limits: Limits) -> Node:
-        """Divide the channels of (B, C, T) by their scale, where there is one, and round to 256 levels."""
-        ...
-
-    def narrow_weight(self, weight: Array) -> Node:
-        """Round a weight to 255 levels around 0, for each of its first axis by itself."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,51 +157,67 @@ class Draft(Generic[Node]):
 
     def _normalised(self, waveforms: Node, moments: tuple[Node, Node] | None) -> Node:
         """The convolutions of models with group norm: (B, S) -> (B, T, C)."""
-        ops, recogniser = self.ops, self.recogniser
+        recogniser = self.recogniser
         x = self._first(waveforms, moments)
         for number in range(1, len(recogniser.kernels)):
             name = f"feature_extractor.conv_layers.{number}.conv"
-            kernels = self._weight(f"{name}.weight")
-            x, make = self._input(f"conv.{number}", x)
-            x = ops.convolve(x, make(kernels), kernels.shape, recogniser.strides[number])
-            x = ops.activate(self._biased(name, x, (-1, 1)), recogniser.conv_activation)
-        return ops.transpose(x, (0, 2, 1))
+            x = self._taps(f"conv.{number}", self._weight(f"{name}.weight"), x, recogniser.strides[number])
+            x = self.ops.activate(self._biased(name, x, (-1,)), recogniser.conv_activation)
+        return x
 
     def _first(self, waveforms: Node, moments: tuple[Node, Node] | None) -> Node:
-        """The first convolution with its group norm, one scale and one shift a channel: -> (B, C, T).
+        """The first convolution with its group norm: (B, S) -> (B, T, C)."""
+        ops, name = self.ops, "feature_extractor.conv_layers.0"
+        kernels = self._weight(f"{name}.conv.weight")  # (C, 1, K)
+        gain, offset = (self._weight(f"{name}.layer_norm.{part}") for part in ("weight", "bias"))
+        if moments is None:
+            x = self._windows(waveforms, kernels)
+            x = ops.multiply(ops.normalise(x, CONV_EPS), ops.constant(gain[:, None]))
+            x = ops.transpose(ops.add(x, ops.constant(offset[:, None])), (0, 2, 1))
+        else:
+            # Kernels that differ with each utterance: a product of the windows, which a one ends.
+            size = kernels.shape[2]
+            ends = np.eye(size + 1, dtype=np.float32)[:, -1:]  # (K + 1, 1)
+            windows = self._windows(waveforms, np.eye(size + 1, size, dtype=np.float32)[:, None])
+            windows = ops.transpose(ops.add(windows, ops.constant(ends)), (0, 2, 1))  # (B, T, K + 1)
+            scale, shift = self._scale_and_shift(kernels[:, 0], gain, offset, moments)
+            taps = ops.constant(np.append(kernels[:, 0].T, np.zeros((1, len(kernels)), np.float32), axis=0))
+            matrix = ops.multiply(taps, ops.expand(scale, 1))  # (B, K + 1, C)
+            matrix = ops.add(matrix, ops.multiply(ops.constant(ends), ops.expand(shift, 1)))
+            x = ops.matmul(windows, matrix)
+        return ops.activate(x, self.recogniser.conv_activation)
+
+    def _windows(self, waveforms: Node, kernels: Array) -> Node:
+        """What kernels (C, 1, K) make of the samples at the stride of the first convolution: -> (B, C, T)."""
+        x = self.ops.expand(waveforms, 1)
+        return self.ops.convolve(x, self.ops.constant(kernels), kernels.shape, self.recogniser.strides[0])
+
+    def _scale_and_shift(
+        self, weight: Array, gain: Array, offset: Array, moments: tuple[Node, Node]
+    ) -> tuple[Node, Node]:
+        """Group norm as a scale and a shift of each channel, (B, C), from its kernels (C, K).
 
         The mean of a channel is w . mean, its variance |w' spread|^2. w' Cov w, as
         `models.features.WaveformGroupNorm` has it, is the same in float64; in float32 nothing is left of it
         for speech without high frequencies.
         """
-        ops, name = self.ops, "feature_extractor.conv_layers.0"
-        kernels = self._weight(f"{name}.conv.weight")  # (C, 1, K)
-        gain, offset = (self._weight(f"{name}.layer_norm.{part}") for part in ("weight", "bias"))
-        x = ops.expand(waveforms, 1)
-        x = ops.convolve(x, ops.constant(kernels), kernels.shape, self.recogniser.strides[0])
-        if moments is None:
-            x = ops.multiply(ops.normalise(x, CONV_EPS), ops.constant(gain[:, None]))
-            return ops.activate(ops.add(x, ops.constant(offset[:, None])), self.recogniser.conv_activation)
-        weight, (mean, spread) = ops.constant(kernels[:, 0]), moments
-        spread = ops.matmul(weight, spread)  # (B, C, K)
+        ops, node, (mean, spread) = self.ops, self.ops.constant(weight), moments
+        spread = ops.matmul(node, spread)  # (B, C, K)
         variance = ops.total(ops.multiply(spread, spread))  # (B, C)
         variance = ops.add(variance, ops.constant(np.full(1, CONV_EPS, np.float32)))
         scale = ops.multiply(ops.inverse_root(variance), ops.constant(gain))
-        middle = ops.multiply(ops.matmul(mean, weight, transpose=True), scale)
-        shift = ops.subtract(ops.constant(offset), middle)
-        x = ops.add(ops.multiply(x, ops.expand(scale, 2)), ops.expand(shift, 2))
-        return ops.activate(x, self.recogniser.conv_activation)
+        middle = ops.multiply(ops.matmul(mean, node, transpose=True), scale)
+        return scale, ops.subtract(ops.constant(offset), middle)
 
     def _convolved(self, waveforms: Node) -> Node:
-        """The convolutions of models with layer norm, channels last, which it reads: (B, S) -> (B, T, C)."""
+        """The convolutions of models with layer norm: (B, S) -> (B, T, C)."""
         ops, recogniser = self.ops, self.recogniser
-        x = ops.expand(waveforms, 1)
+        x = waveforms
         for number, stride in enumerate(recogniser.strides):
             name = f"feature_extractor.conv_layers.{number}"
             weight = self._weight(f"{name}.conv.weight")
             if number == 0:
-                x = ops.convolve(x, ops.constant(weight), weight.shape, stride)
-                x = ops.transpose(x, (0, 2, 1))
+                x = ops.transpose(self._windows(x, weight), (0, 2, 1))
             else:
                 x = self._taps(f"conv.{number}", weight, x, stride)
             x = self._norm(f"{name}.layer_norm", self._biased(f"{name}.conv", x, (-1,)), eps=CONV_EPS)
@@ -334,19 +225,39 @@ class Draft(Generic[Node]):
         return x
 
     def _taps(self, place: str, weight: Array, x: Node, stride: int) -> Node:
-        """A strided convolution of (B, T, C): a product for each `stride` taps, the rest tap by tap."""
+        """A strided convolution of (B, T, C) as products.
+
+        Of 8 bits it is one product, since views of bytes are joined in no time; else one for each `stride`
+        taps and one for each of the rest.
+        """
         ops, kernel = self.ops, weight.shape[2]
         x, make = self._input(place, x)
         taps_first = weight.transpose(0, 2, 1)  # (C_out, K, C_in)
         num_whole = kernel // stride * stride
         starts = [(first, stride) for first in range(0, num_whole, stride)]
         starts += [(first, 1) for first in range(num_whole, kernel)]
+        views = [ops.frames(x, first, count, kernel, stride) for first, count in starts]
+        if place in self.limits:
+            matrix = taps_first.reshape(len(weight), -1)
+            y = ops.matmul(ops.concatenate(views), make(matrix), transpose=True)
+            return self._centred(y, matrix, self.limits[place])
         products = []
-        for first, count in starts:
+        for view, (first, count) in zip(views, starts, strict=True):
             matrix = taps_first[:, first : first + count].reshape(len(weight), -1)
-            seen = ops.frames(x, first, count, kernel, stride)
-            products.append(ops.matmul(seen, make(np.ascontiguousarray(matrix)), transpose=True))
+            products.append(ops.matmul(view, make(np.ascontiguousarray(matrix)), transpose=True))
         return reduce(ops.add, products)
+
+    def _centred(self, y: Node, matrix: Array, limits: Limits) -> Node:
+        """Take from a narrow product what it is off by on average.
+
+        GELU's small negative values fall on one or two levels, all to the same side.
+        """
+        if limits.means is None:
+            return y
+        before, after = (np.resize(mean, matrix.shape[1]) for mean in limits.means)
+        levels, step = narrowed(_scaled(matrix, limits))
+        error = (levels * step) @ after - matrix @ before
+        return self.ops.subtract(y, self.ops.constant(error.astype(np.float32)))
 
     def _position(self, x: Node) -> Node:
         """The positional convolution: (B, T, H) -> (B, T, H)."""
@@ -382,9 +293,10 @@ class Draft(Generic[Node]):
     def _attention(self, name: str, x: Node, mask: Node) -> Node:
         """Self-attention with its projections."""
         ops, num_heads = self.ops, self.recogniser.num_heads
-        query, key, value = (
-            ops.split_heads(self._linear(f"{name}.{part}_proj", x, f"{name}.in"), num_heads) for part in "qkv"
-        )
+        query, key, value = (self._linear(f"{name}.{part}_proj", x, f"{name}.in") for part in "qkv")
+        # The weights that attention gives stay wide: most are below any level.
+        query, key = self._input(f"{name}.query", query)[0], self._input(f"{name}.key", key)[0]
+        query, key, value = (ops.split_heads(part, num_heads) for part in (query, key, value))
         mixed = ops.join_heads(ops.attend(query, key, value, mask))
         return self._linear(f"{name}.out_proj", mixed, f"{name}.out")
 
@@ -427,8 +339,7 @@ class Draft(Generic[Node]):
         limits = self.limits[place]
         if place not in self.places:  # query, key and value have one input
             self.places[place] = self.ops.narrow(x, limits)
-        scale = 1.0 if limits.scale is None else limits.scale[:, None]
-        return self.places[place], lambda weight: self.ops.narrow_weight(weight * scale)
+        return self.places[place], lambda weight: self.ops.narrow_weight(_scaled(weight, limits))
 
     def _has(self, name: str) -> bool:
         """Whether there is such a weight."""
@@ -443,33 +354,6 @@ class Draft(Generic[Node]):
         return name if name.startswith("lm_head") else f"unispeech.{name}"
 
 
-def limits_of(low: float, high: float, scale: Array | None = None) -> Limits:
-    """Widen what was seen until 0 is one of the 256 levels.
-
-    Args:
-        low: Least value.
-        high: Greatest value.
-        scale: As for `Limits`; the values are those behind it.
-
-    Returns:
-        The limits.
-    """
-    low, high = min(low, 0.0), max(high, 0.0)
-    below = round(-255 * low / max(high - low, 1e-6))
-    # The side that the rounding of 0 would cut gets a wider step, and the other goes along.
-    step = max(-low / below if below else 0.0, high / (255 - below) if below < 255 else 0.0, 1e-9)
-    return Limits(low=-below * step, high=(255 - below) * step, scale=scale)
-
-
-def narrowed(weight: Array) -> tuple[npt.NDArray[np.int8], Array]:
-    """Round a weight to 255 levels around 0, for each of its first axis by itself.
-
-    Args:
-        weight: Any shape.
-
-    Returns:
-        The levels, and the size of a step in a shape that broadcasts.
-    """
-    peak = np.abs(weight).max(axis=tuple(range(1, weight.ndim)), keepdims=True)
-    scale = (np.maximum(peak, 1e-12) / 127).astype(np.float32)
-    return np.rint(weight / scale).astype(np.int8), scale
+def _scaled(weight: Array, limits: Limits) -> Array:
+    """Multiply the second axis of a weight, which channels repeat along, with their scale."""
+    return weight if limits.scale is None else weight * np.resize(limits.scale, weight.shape[1])

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from unispeech.engines.network import Array, Draft, Limits, Recogniser, narrowed
+from unispeech.engines.narrowing import Array, Limits, narrowed
+from unispeech.engines.network import Draft, Recogniser
 
 OPSET = 20
 """The first that has GELU; runtimes since 2024 know it."""
@@ -120,6 +121,10 @@ class OnnxOps:
         shape = self.node("Concat", self._integers(0), num_out, self._integers(-1), axis=0)
         return self.node("Reshape", seen, shape)
 
+    def concatenate(self, parts: Sequence[str]) -> str:
+        """Join along the last axis."""
+        return parts[0] if len(parts) == 1 else self.node("Concat", *parts, axis=-1)
+
     def normalise(self, x: str, eps: float) -> str:
         """Zero mean and unit variance over the last axis."""
         centred = self.subtract(x, self.node("ReduceMean", x, self._integers(-1)))
@@ -156,7 +161,7 @@ class OnnxOps:
     def narrow(self, x: str, limits: Limits) -> str:
         """Divide by the scale and round."""
         if limits.scale is not None:
-            x = self.multiply(x, self.constant((1 / limits.scale)[:, None]))
+            x = self.multiply(x, self.constant(np.reciprocal(limits.scale)))
         step = (limits.high - limits.low) / 255
         numbers = self.constant(np.float32(step)), self.constant(np.uint8(round(-limits.low / step)))
         return self.node("DequantizeLinear", self.node("QuantizeLinear", x, *numbers), *numbers)

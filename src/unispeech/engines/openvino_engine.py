@@ -13,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from unispeech.audio import Waveform
+from unispeech.decoding.decoder import LogProbs
 from unispeech.engines.cache import Made, facts_of
 from unispeech.engines.graph_engine import Feed, GraphEngine
-from unispeech.engines.network import Limits, Recogniser, recogniser_of
+from unispeech.engines.narrowing import Limits
+from unispeech.engines.network import Recogniser, recogniser_of
 from unispeech.engines.openvino_graph import draw_openvino, openvino
-from unispeech.engines.quantisation import find_limits, speech
+from unispeech.engines.quantisation import choose_narrow, find_limits, speech
 from unispeech.frames import num_frames
 
 if TYPE_CHECKING:
@@ -25,9 +27,6 @@ if TYPE_CHECKING:
 
 HINTS = {"float32": "f32", "bf16": "bf16", "int8": "f32"}
 """Precision -> what layers are computed in that are not narrowed to 8 bits."""
-
-MOST_CHANGED = 0.01
-"""Share of frames that may name another symbol with narrow convolutions."""
 
 
 class OpenvinoEngine(GraphEngine):
@@ -68,8 +67,8 @@ def make_openvino(model: "PreTrainedModel", *, is_narrow: bool = False) -> Made:
 
     Args:
         model: A CTC model.
-        is_narrow: Whether products are narrowed to 8 bits where that does not hurt. Convolutions are left
-            wide if more than `MOST_CHANGED` of the frames of the carried speech would name another symbol.
+        is_narrow: Whether products are narrowed to 8 bits where that does not hurt: see
+            `quantisation.choose_narrow`.
 
     Returns:
         The engine.
@@ -83,14 +82,11 @@ def make_openvino(model: "PreTrainedModel", *, is_narrow: bool = False) -> Made:
         return plain
     exact, sentences = OpenvinoEngine(plain, "float32"), speech()
     limits = find_limits(run_places(recogniser, exact, sentences), is_uneven=recogniser.has_group_norm)
-    narrow = serialised(recogniser, limits)
-    rough = OpenvinoEngine(narrow, "int8")
-    one, other = (np.concatenate(engine.log_probs(sentences)).argmax(axis=1) for engine in (exact, rough))
-    if (one != other).mean() <= MOST_CHANGED:
-        return narrow
-    return serialised(
-        recogniser, {place: limit for place, limit in limits.items() if not place.startswith("conv.")}
-    )
+
+    def run(found: Mapping[str, Limits]) -> Sequence[LogProbs]:
+        return OpenvinoEngine(serialised(recogniser, found), "int8").log_probs(sentences)
+
+    return serialised(recogniser, choose_narrow(limits, run, exact.log_probs(sentences)))
 
 
 def serialised(recogniser: Recogniser, limits: Mapping[str, Limits]) -> Made:

@@ -11,7 +11,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from unispeech.engines.network import Array, Draft, Limits, Recogniser, narrowed
+from unispeech.engines.narrowing import Array, Limits, narrowed
+from unispeech.engines.network import Draft, Recogniser
 
 
 @contextmanager
@@ -119,6 +120,10 @@ class OpenvinoOps:
         shape = opset13.concat([self._integers(0), num_out, self._integers(-1)], 0)
         return opset13.reshape(seen, shape, True)
 
+    def concatenate(self, parts: Sequence[Value]) -> Value:
+        """Join along the last axis."""
+        return parts[0] if len(parts) == 1 else opset13.concat(parts, -1)
+
     def normalise(self, x: Value, eps: float) -> Value:
         """Zero mean and unit variance over the last axis."""
         return opset13.mvn(x, self._integers(-1), True, eps, "inside_sqrt")
@@ -145,11 +150,11 @@ class OpenvinoOps:
         return opset13.log_softmax(x, -1)
 
     def narrow(self, x: Value, limits: Limits) -> Value:
-        """Divide by the scale and round, in one pass."""
-        low, high = (np.full(1, limit, np.float32) for limit in (limits.low, limits.high))
-        scale = np.ones(1, np.float32) if limits.scale is None else limits.scale[:, None]
-        seen = (self.constant(low * scale), self.constant(high * scale))
-        return opset13.fake_quantize(x, *seen, self.constant(low), self.constant(high), 256)
+        """Divide by the scale and round."""
+        if limits.scale is not None:
+            x = self.multiply(x, self.constant(np.reciprocal(limits.scale)))
+        low, high = (self.constant(np.full(1, limit, np.float32)) for limit in (limits.low, limits.high))
+        return opset13.fake_quantize(x, low, high, low, high, 256)
 
     def narrow_weight(self, weight: Array) -> Value:
         """Round a weight to 255 levels, for each of its first axis by itself."""
