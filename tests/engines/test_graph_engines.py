@@ -102,13 +102,16 @@ def test_padding_to_the_grid_is_small():
     assert all(on_grid(count) >= count for count in frames)
 
 
-def test_int8_names_the_same_symbols():
-    model = tiny.build(UniSpeechForCTC, "layer", hidden_size=64, conv_dim=(32,) * 7)
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("engine", choice.EXTRAS)
+def test_int8_names_the_same_symbols(engine, norm):
+    pytest.importorskip(engine)
+    model = tiny.build(UniSpeechForCTC, norm, hidden_size=64, conv_dim=(32,) * 7)
     waveform = babble(2.0)
     [expected] = TorchEngine(model).log_probs([waveform])
-    engine = graph_engine(model, "int8")
-    [found] = engine.log_probs([waveform])
-    assert engine.precision == "int8"
+    narrow = graph_engine(model, "int8", engine)
+    [found] = narrow.log_probs([waveform])
+    assert narrow.precision == "int8"
     assert np.abs(found - expected).max() > 0
     assert (found.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.9
 
@@ -147,8 +150,8 @@ def test_auto_goes_back_to_torch(tmp_path, monkeypatch):
     [
         ({"engine": "openvno"}, "`engine` must be one of auto, .* but is 'openvno'; did you mean 'openvino'"),
         (
-            {"engine": "onnxruntime", "precision": "int8"},
-            "`precision` must be auto or float32 for engine onnx",
+            {"engine": "onnxruntime", "precision": "bf16"},
+            "`precision` must be auto, float32 or int8 for engine onnxruntime, but is bf16",
         ),
         ({"precision": "int9"}, "`precision` must be one of auto, .* but is 'int9'"),
         (

@@ -1,0 +1,174 @@
+"""Speed against phone error rate: every engine and precision that runs here, beside transformers in float32.
+
+    python benchmarks/engine_errors.py data/multi/dev-* [--most 150] [--model examples/checkpoint]
+        [--engines "torch float32" ...]
+        [--output benchmarks/results/engine-errors.json] [--figure docs/engines.svg]
+    python benchmarks/engine_errors.py --figure docs/engines.svg     # draws what was measured before
+
+Reads the first utterances of each set, runs them in batches of 8 of similar length, each batch by every
+engine in turn, and decodes greedily. Prints the phone error rate of each set and engine; the row "all" pools
+the sets, "changed" is how far it is from the first engine's, relative. Speed is seconds of audio by the
+seconds that the networks took. Writes all of it to the output, and draws the figure from there.
+"""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+
+from unispeech.audio import load_audio, normalise_waveform
+from unispeech.data.cuts import CutFiles
+from unispeech.decoding.greedy import greedy
+from unispeech.engines.choice import open_engine
+from unispeech.engines.comparison import CANDIDATES
+from unispeech.engines.engine import Engine
+from unispeech.engines.torch_engine import TorchEngine
+from unispeech.metrics import error_rate
+from unispeech.text import Vocabulary
+
+BATCH = 8
+
+
+NAMES = ["transformers float32", *(f"{name} {precision}" for name, precision in CANDIDATES)]
+
+
+def contenders(model: Path, names: Sequence[str]) -> dict[str, Engine]:
+    """Name of each engine and precision -> it."""
+    found: dict[str, Engine] = {}
+    if NAMES[0] in names:
+        peer = transformers.UniSpeechForCTC.from_pretrained(model).eval()
+        found[NAMES[0]] = TorchEngine(peer)
+    for name, precision in CANDIDATES:
+        if f"{name} {precision}" not in names:
+            continue
+        try:
+            found[f"{name} {precision}"] = open_engine(
+                model, model, engine=name, precision=precision, device="cpu"
+            )
+        except (ImportError, ValueError) as error:
+            print(f"{name} {precision}: {error}")
+    return found
+
+
+def measure(folder: Path, most: int, engines: dict[str, Engine], vocabulary: Vocabulary) -> dict[str, object]:
+    """Errors and seconds of each engine on a set."""
+    cuts = [cut for cut in CutFiles(folder) if "phones" in (cut.supervisions[0].custom or {})]
+    cuts = cuts[:most]
+    waves = [normalise_waveform(load_audio(cut.recording.sources[0].source)) for cut in cuts]
+    order = sorted(range(len(cuts)), key=lambda number: len(waves[number]))
+    heard: dict[str, dict[int, list[str]]] = {name: {} for name in engines}
+    seconds = dict.fromkeys(engines, 0.0)
+    for first in range(0, len(order), BATCH):
+        rows = order[first : first + BATCH]
+        for name, engine in engines.items():
+            start = time.perf_counter()
+            found = engine.log_probs([waves[row] for row in rows])
+            seconds[name] += time.perf_counter() - start
+            for row, log_probs in zip(rows, found, strict=True):
+                spans = greedy(np.array(log_probs), vocabulary.blank)
+                heard[name][row] = vocabulary.decode([span.token for span in spans])
+    said = [cut.supervisions[0].custom["phones"].split() for cut in cuts]
+    rates = {
+        name: error_rate(said, [answers[row] for row in range(len(cuts))]) for name, answers in heard.items()
+    }
+    return {
+        "utterances": len(cuts),
+        "audio_seconds": sum(map(len, waves)) / 16_000,
+        "phones": sum(map(len, said)),
+        "errors": {
+            name: rate.substitutions + rate.insertions + rate.deletions for name, rate in rates.items()
+        },
+        "seconds": seconds,
+    }
+
+
+def pooled(sets: dict[str, dict]) -> dict:
+    """All sets as one."""
+    rows = list(sets.values())
+    names = rows[0]["errors"]
+    return {field: sum(row[field] for row in rows) for field in ("utterances", "audio_seconds", "phones")} | {
+        field: {name: sum(row[field][name] for row in rows) for name in names}
+        for field in ("errors", "seconds")
+    }
+
+
+def show(sets: dict[str, dict]) -> None:
+    """Print the table."""
+    rows = {**sets, "**all**": pooled(sets)}
+    names = list(rows["**all**"]["errors"])
+    print(f"\n| set | utterances | {' | '.join(names)} |\n|---|---|{'---|' * len(names)}")
+    for folder, row in rows.items():
+        cells = [f"{100 * row['errors'][name] / row['phones']:.2f} %" for name in names]
+        print(f"| {folder} | {row['utterances']} | {' | '.join(cells)} |")
+    whole = rows["**all**"]
+    base = whole["errors"][names[0]]
+    changes = [f"{100 * (whole['errors'][name] / base - 1):+.2f} %" for name in names]
+    print(f"| changed | | {' | '.join(changes)} |")
+    speeds = [f"{whole['audio_seconds'] / whole['seconds'][name]:.0f}" for name in names]
+    print(f"| audio seconds a second | | {' | '.join(speeds)} |")
+
+
+def draw(result: dict, path: Path) -> None:
+    """Speed against phone error rate, one mark for each engine."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    plt.rcParams["svg.hashsalt"] = "unispeech"
+    whole = pooled(result["sets"])
+    figure, axes = plt.subplots(figsize=(7, 4))
+    for name, errors in whole["errors"].items():
+        speed = whole["audio_seconds"] / whole["seconds"][name]
+        rate = 100 * errors / whole["phones"]
+        is_narrow = name.endswith(("int8", "bf16"))
+        axes.plot(speed, rate, "s" if is_narrow else "o", color="tab:blue" if is_narrow else "tab:gray")
+        axes.annotate(name, (speed, rate), textcoords="offset points", xytext=(0, 7), rotation=30, fontsize=8)
+    rates = [100 * errors / whole["phones"] for errors in whole["errors"].values()]
+    axes.set_ylim(min(rates) - 1, max(rates) + 2)
+    axes.set_xlim(0, None)
+    axes.margins(x=0.2)
+    axes.set_xlabel("seconds of audio in a second")
+    axes.set_ylabel("phone error rate, %")
+    axes.set_title(
+        f"{whole['utterances']} utterances of {len(result['sets'])} sets, {result['machine']}", size=9
+    )
+    axes.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def main() -> None:
+    """Measure where sets are given, and draw where a figure is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("sets", nargs="*", type=Path)
+    parser.add_argument("--most", type=int, default=150)
+    parser.add_argument("--model", type=Path, default=Path("examples/checkpoint"))
+    parser.add_argument("--engines", nargs="+", choices=NAMES, default=NAMES)
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/engine-errors.json"))
+    parser.add_argument("--figure", type=Path)
+    parser.add_argument("--note", default="quiet", help="how busy the machine was")
+    options = parser.parse_args()
+    if options.sets:
+        threads = int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads()))
+        engines, vocabulary = contenders(options.model, options.engines), Vocabulary.load(options.model)
+        sets = {}
+        for folder in options.sets:
+            sets[folder.name] = measure(folder, options.most, engines, vocabulary)
+            print(folder.name, flush=True)
+        machine = f"{threads} threads, {options.note}"
+        result = {"model": str(options.model), "machine": machine, "sets": sets}
+        options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    show(json.loads(options.output.read_text(encoding="utf-8"))["sets"])
+    if options.figure:
+        draw(json.loads(options.output.read_text(encoding="utf-8")), options.figure)
+
+
+if __name__ == "__main__":
+    main()
