@@ -1,14 +1,14 @@
 """A server under load: latency and audio per second against the number of clients, with and without batches.
 
-    python benchmarks/serving.py [--model examples/checkpoint] [--clients 1 2 4 8 16] [--requests 50]
-                                 [--memory-requests 1000] [--seconds 4] [--memory-seconds 2]
+    python benchmarks/serving.py [--model examples/checkpoint] [--clients 1 2 4 8 16] [--requests 40]
+                                 [--memory-requests 1000] [--seconds 4] [--memory-seconds 1.5]
 
 The server is `unispeech serve` in a process of its own; clients are threads of this one, each sending its
 next request when the one before is answered. Recordings are the examples, cut or repeated to about
 `--seconds`, in turn. Prints a table of latencies (median, 90th, 99th percentile) and audio seconds per
 second, then the server's resident memory before, during and after `--memory-requests` requests of eight
 clients, with recordings of about `--memory-seconds`. `--clients` without numbers leaves the first table out,
-`--memory-requests 0` the second. At the defaults some 4,000 s of audio are heard: about four minutes at 20
+`--memory-requests 0` the second. At the defaults some 3,300 s of audio are heard: about three minutes at 20
 seconds of audio a second.
 """
 
@@ -140,10 +140,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", default=str(EXAMPLES / "checkpoint"))
     parser.add_argument("--clients", type=int, nargs="*", default=[1, 2, 4, 8, 16])
-    parser.add_argument("--requests", type=int, default=50)
+    parser.add_argument("--requests", type=int, default=40)
     parser.add_argument("--memory-requests", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--memory-seconds", type=float, default=2.0)
+    parser.add_argument("--memory-seconds", type=float, default=1.5)
     options = parser.parse_args()
     if options.clients:
         print_latencies(options.model, options.clients, options.requests, recordings(options.seconds))
