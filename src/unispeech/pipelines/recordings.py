@@ -19,7 +19,7 @@ NUM_AHEAD = 256
 """Recordings whose headers are read ahead and sorted by length together."""
 
 MAX_PADDING: Seconds = 0.5
-"""How much longer the longest recording of a batch may be than any other; few recordings make small batches."""
+"""How much longer the longest recording of a batch may be than another; few recordings make small batches."""
 
 FAILURES = (ValueError, OSError)
 """What a recording that cannot be read raises; anything else is our mistake and goes through."""
