@@ -25,7 +25,7 @@ def test_quick_form_writes_every_table(tmp_path):
     cells = [float(cell.rstrip("%")) for cell in step.strip("| ").split(" | ")[3:]]
     ours, theirs, ratio, of_matrix_rate, our_memory, their_memory, share = cells
     assert min(ours, theirs, ratio) > 0
-    assert 0 < of_matrix_rate < 100
+    assert 0 <= of_matrix_rate < 100  # of so small a network next to nothing
     assert 0 < our_memory < their_memory and 0 < share < 1
     shares = [float(found) for found in re.findall(r"([\d.]+)% \|$", text.split("## Profile")[1], re.M)]
     assert abs(sum(shares) - 100) < 1
