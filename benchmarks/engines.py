@@ -12,7 +12,8 @@ on a trained checkpoint, see docs/engines.md. `folder`: recordings of 1 to 20 s 
 with each batch size, which gets them in the order of the folder, as a user would call it. `hour`: one file
 against the pipeline with chunk_length_s=30 and the batch size that was fastest on its first minutes. Both are
 made of the carried sentences; each contender runs in a process of its own, files read, text and times made.
---model may be base or large there: random weights of that size. `start`: cold processes, the engine cached.
+--model may be base or large there: random weights of that size, all narrowed in int8.
+`start`: cold processes, the engine cached.
 
 --processor-time counts processor seconds in `one`, for machines that others use too: on one core by taskset.
 The report goes to benchmarks/results/DATE-engines.md, or where --output says.
@@ -40,7 +41,8 @@ from pipeline_race import Contender, Run, race
 from unispeech import UniSpeechConfig, UniSpeechForCTC
 from unispeech.checkpoints.huggingface import save_model
 from unispeech.configuration import LARGE
-from unispeech.engines.choice import is_installed, open_engine
+from unispeech.engines.cache import Made
+from unispeech.engines.choice import cached, is_installed, open_engine
 from unispeech.engines.network import recogniser_of
 from unispeech.engines.quantisation import find_limits, speech
 from unispeech.engines.torch_engine import TorchEngine
@@ -86,15 +88,14 @@ def peak(dtype: torch.dtype, clock: Callable[[], float]) -> float:
     return 2 * size**3 / min(times)
 
 
-def narrow_engine(model: UniSpeechForCTC) -> object:
-    """OpenVINO in int8 with all places narrowed."""
+def make_narrow(model: UniSpeechForCTC) -> Made:
+    """An engine of OpenVINO in int8 with all places narrowed, as random weights are left at nothing else."""
     from unispeech.engines.openvino_engine import OpenvinoEngine, run_places, serialised
 
     recogniser = recogniser_of(model)
     plain = OpenvinoEngine(serialised(recogniser, {}), "float32")
     seen = run_places(recogniser, plain, speech()[:2])
-    limits = find_limits(seen, is_uneven=recogniser.has_group_norm)
-    return OpenvinoEngine(serialised(recogniser, limits), "int8")
+    return serialised(recogniser, find_limits(seen, is_uneven=recogniser.has_group_norm))
 
 
 def contenders(model: UniSpeechForCTC) -> dict[str, tuple[torch.dtype, Callable[[list[np.ndarray]], object]]]:
@@ -112,7 +113,9 @@ def contenders(model: UniSpeechForCTC) -> dict[str, tuple[torch.dtype, Callable[
         if has_bf16_unit():
             engine = open_engine(model, None, engine="openvino", precision="bf16")
             entries.append(("openvino bf16", torch.bfloat16, engine))
-        entries.append(("openvino int8", torch.int8, narrow_engine(model)))
+        from unispeech.engines.openvino_engine import OpenvinoEngine
+
+        entries.append(("openvino int8", torch.int8, OpenvinoEngine(make_narrow(model), "int8")))
     if is_installed("onnxruntime"):
         entries.append(("onnxruntime float32", torch.float32, open_engine(model, None, engine="onnxruntime")))
     return {name: (dtype, engine.log_probs) for name, dtype, engine in entries}  # type: ignore[attr-defined]
@@ -163,7 +166,10 @@ def model_directory(name: str, folder: Path) -> str:
     symbols = Vocabulary.load("examples/checkpoint")
     torch.manual_seed(0)
     config = UniSpeechConfig(**SIZES[name], vocab_size=len(symbols), pad_token_id=symbols.blank)
-    save_model(UniSpeechForCTC(config), folder / name, symbols, do_normalize=True)
+    model = UniSpeechForCTC(config).eval()
+    save_model(model, folder / name, symbols, do_normalize=True)
+    if is_installed("openvino"):
+        cached("openvino", "int8", folder / name, lambda: make_narrow(model))
     return str(folder / name)
 
 
