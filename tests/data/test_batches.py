@@ -304,7 +304,7 @@ def test_what_does_not_fit_is_listed(cuts, caplog):
         ({"batch_utterances": -1}, "`batch_utterances` must be positive, but is -1"),
         (
             {"batch_seconds": 0.1},
-            "`cuts` must hold an utterance of 0 to 0.1 s, but hold none; 0 are shorter and 40",
+            "jsonl: must hold an utterance of 0 to 0.1 s, but hold none; 0 are shorter and 40 longer; see",
         ),
         ({"rank": 2, "world_size": 2}, r"`rank` must lie in \[0, 2\), but is 2"),
         ({"num_workers": -1}, "`num_workers` must be at least 0, but is -1"),

@@ -282,7 +282,7 @@ def test_a_long_stream_is_not_drawn_anew_in_every_epoch_of_a_short_one(cuts, ram
 def test_a_stream_without_usable_utterances_is_named(cuts, tmp_path):
     empty = tmp_path / "cuts.jsonl"
     empty.write_text("")
-    with pytest.raises(ManifestError, match=rf"{empty}: `cuts` must hold an utterance of .* but hold none"):
+    with pytest.raises(ManifestError, match=rf"{empty}: must hold an utterance of .* but hold none"):
         mixed_of(*pair(cuts, empty))
     short = write_cuts(tmp_path / "short", [0.1, 0.2])
     with pytest.raises(ManifestError, match=rf"{short}: .* hold none; 2 are shorter and 0 longer"):

@@ -1,6 +1,7 @@
 """Fine-tuning from a recipe: what is learned, what is kept of a model, what is refused."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from unispeech.text import Vocabulary
 from unispeech.training.finetune import run_finetuning
 from unispeech.training.sections import BatchSettings, MaskingSettings, ModelSettings
 from unispeech.training.starting_model import make_classifier, make_recogniser
+from unispeech.training.state import load_state
 from unispeech.training.targets import build_labels, build_vocabulary
 
 torch.set_num_threads(1)
@@ -352,6 +354,36 @@ def test_a_run_that_was_ended_before_its_first_checkpoint_starts_again(corpus, t
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "recipe.yaml").write_text(recipe.read_text())
     assert run_finetuning(None, tmp_path / "run", resume=True).update == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("runtime.accumulate=2", r"processes times `runtime.accumulate` must be 1 as in the checkpoint"),
+        (
+            "runtime.seed=7",
+            r"run: training data and `runtime.seed` must be those of the checkpoint, but",
+        ),
+    ],
+)
+def test_a_refused_resumption_leaves_the_run_as_it_was(corpus, tmp_path, change, message):
+    recipe = write_recipe(tmp_path / "recipe.yaml", corpus["train"], schedule={"num_updates": 2})
+    run_finetuning(recipe, tmp_path / "run")
+    with pytest.raises(ValueError, match=message):
+        run_finetuning(None, tmp_path / "run", [change], resume=True)
+    assert run_finetuning(None, tmp_path / "run", ["schedule.num_updates=3"], resume=True).update == 3
+
+
+def test_a_resumption_puts_a_checkpoint_into_its_place(corpus, tmp_path):
+    """The kill came between the two renames of `best`, and no later value is better."""
+    recipe = write_recipe(tmp_path / "recipe.yaml", corpus["train"], corpus["dev"])
+    run = tmp_path / "run"
+    run_finetuning(recipe, run, ["schedule.num_updates=3"])
+    shutil.rmtree(run / "last")
+    (run / "best").rename(run / "best.new")
+    run_finetuning(None, run, ["optim.learning_rate=1e-30", "schedule.num_updates=4"], resume=True)
+    assert load_state(run / "best").update == 3
+    assert not (run / "best.new").exists()
 
 
 @pytest.mark.parametrize(

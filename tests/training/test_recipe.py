@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unispeech.training.recipe import DataSettings, FinetuneRecipe, load_recipe
+from unispeech.training.recipe import DataSettings, FinetuneRecipe, PretrainRecipe, load_recipe
 from unispeech.training.sections import MaskingSettings, ModelSettings, OptimSettings
 from unispeech.training.settings import dump_settings, first_difference
 
@@ -160,6 +160,30 @@ def test_a_wrong_field_of_the_model_is_refused_by_line(tmp_path, text, line, mes
 def test_a_wrong_override_is_refused(tmp_path, override, message):
     with pytest.raises(ValueError, match=f"^--set {re.escape(override)}: {message}"):
         load(tmp_path, MINIMAL, override)
+
+
+def test_a_recipe_of_another_version_is_told_before_its_keys(tmp_path):
+    with pytest.raises(ValueError, match=r"recipe.yaml:6: `version` must be 1, but is 2; this recipe has"):
+        load(tmp_path, MINIMAL + "losses: {}\nversion: 2\n")
+
+
+@pytest.mark.parametrize(
+    ("schema", "data", "message"),
+    [
+        (PretrainRecipe, "train: a", "be a recipe of unispeech pretrain, but `data.train` belongs to one"),
+        (
+            FinetuneRecipe,
+            "labelled: a",
+            "be a recipe of unispeech finetune, but `data.labelled` belongs",
+        ),
+        (FinetuneRecipe, "unlabelled: a", "`data.unlabelled` belongs to one of unispeech pretrain; use that"),
+    ],
+)
+def test_a_recipe_of_the_other_verb_is_told_as_such(tmp_path, schema, data, message):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"health: {{}}\nmodel:\n  init: a\ndata:\n  {data}\n")
+    with pytest.raises(ValueError, match=rf"recipe.yaml:5: must .*{message}"):
+        load_recipe(schema, path)
 
 
 def test_relations_name_the_line_of_the_last_key(tmp_path):

@@ -18,6 +18,7 @@ from unispeech.training.state import (
     load_state,
     save_checkpoint,
     seed_update,
+    settle_checkpoints,
 )
 
 
@@ -102,6 +103,26 @@ def test_a_kill_between_the_renames_loses_nothing(tmp_path):
     said: list[str] = []
     assert find_checkpoint(tmp_path, said.append) == tmp_path / "last.new"
     assert said == []
+
+
+def test_what_a_kill_left_is_put_into_its_place(tmp_path):
+    save(tmp_path / "last", 1)
+    save(tmp_path / "last.new", 2)  # before the first rename
+    save(tmp_path / "best.old", 1)  # between the two, and what was new is torn
+    (tmp_path / "best.new").mkdir()
+    (tmp_path / ".last.new.123.new").mkdir()  # of the model's own writer
+    settle_checkpoints(tmp_path)
+    assert load_state(tmp_path / "last").update == 2
+    assert load_state(tmp_path / "best").update == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "last"]
+
+
+def test_a_torn_checkpoint_stays_where_there_is_no_better(tmp_path):
+    save(tmp_path / "last", 3)
+    (tmp_path / "last" / "model.safetensors").write_bytes(b"w")
+    (tmp_path / "last.new").mkdir()
+    settle_checkpoints(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["last"]
 
 
 def test_torn_checkpoints_are_passed_over_with_a_line(tmp_path):

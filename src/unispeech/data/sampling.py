@@ -354,9 +354,9 @@ class BatchPlan:
             self._sizes.append(len(durations) - before)
         if not durations:
             raise ManifestError(
-                f"{self._places}`cuts` must hold an utterance of {self._min_seconds:g} to "
+                f"{self._places or '`cuts` '}must hold an utterance of {self._min_seconds:g} to "
                 f"{self._max_seconds:g} s, but hold none; {len(self.too_short)} are shorter and "
-                f"{len(self.too_long)} longer."
+                f"{len(self.too_long)} longer; see `min_seconds`, `max_seconds` and `batch_seconds`."
             )
         return np.array(durations), languages
 

@@ -284,7 +284,13 @@ class TrainingLoop:
         # Processes share one sequence of batches; the last of them stands furthest.
         is_same = len(state.ranks) == num_processes
         own = state.ranks[self.accelerator.process_index if is_same else -1]
-        self.train_batches.load_state_dict(own["batches"])
+        try:
+            self.train_batches.load_state_dict(own["batches"])
+        except ValueError:
+            raise ValueError(
+                f"{self.directory}: training data and `runtime.seed` must be those of the checkpoint, but "
+                "have changed; put them back, or start a new run with this one as `model.init`."
+            ) from None
         if is_same:
             self.meters.load_state_dict(own["meters"])
 
@@ -341,7 +347,8 @@ class TrainingLoop:
             path.write_text("utterance\tloss of its batch\n" + "".join(lines), encoding="utf-8")
         raise ValueError(
             f"update {update}: loss and gradient norm must be finite, but are {loss:g} and {grad_norm:g}; "
-            f"the weights are those of update {update - 1}, and {path} lists the {len(lines)} utterances."
+            f"{path} lists the {len(lines)} utterances; --resume with a lower `optim.learning_rate` goes on "
+            "from the last checkpoint."
         )
 
     def _is_due(self, interval: int) -> bool:

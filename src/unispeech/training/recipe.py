@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
+import yaml
+
 from unispeech.training.sections import (
     VERSION,
     AugmentationSettings,
@@ -22,6 +24,7 @@ from unispeech.training.sections import (
     ScheduleSettings,
     absolute,
     check_version,
+    wrong_version,
 )
 from unispeech.training.settings import (
     NonNegativeFloat,
@@ -290,7 +293,40 @@ def load_recipe(schema: type[R], path: str | Path, overrides: Sequence[str] = ()
         FileNotFoundError: If there is no such file.
         ValueError: If a key or a value is wrong; one line that names file and line.
     """
-    return load_settings(schema, path, overrides).absolute()
+    try:
+        return load_settings(schema, path, overrides).absolute()
+    except ValueError:
+        _check_kind(schema, Path(path))
+        raise
+
+
+def _check_kind(schema: type[FinetuneRecipe] | type[PretrainRecipe], path: Path) -> None:
+    """Say of a recipe with mistakes that it is another altogether: of another version or another verb."""
+    try:
+        tree = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
+        return
+    sections = _entries(tree)
+    version = sections.get("version")
+    if isinstance(version, yaml.ScalarNode) and version.value != str(VERSION):
+        raise ValueError(f"{path}:{version.start_mark.line + 1}: {wrong_version(version.value)}")
+    verb, other = ("finetune", "pretrain") if schema is FinetuneRecipe else ("pretrain", "finetune")
+    for key, node in _entries(sections.get("data")).items():
+        if key in _DATA_KEYS[other]:
+            raise ValueError(
+                f"{path}:{node.start_mark.line + 1}: must be a recipe of unispeech {verb}, but `data.{key}` "
+                f"belongs to one of unispeech {other}; use that, or another recipe."
+            )
+
+
+_DATA_KEYS = {"finetune": ("train",), "pretrain": ("labelled", "unlabelled")}
+"""What each verb learns from, which the other does not have."""
+
+
+def _entries(node: yaml.Node | None) -> dict[str, yaml.Node]:
+    """The keys of a mapping, with their values; none of anything else."""
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    return {str(key.value): value for key, value in pairs}
 
 
 def _check_vocabulary(data: BatchSettings, model: ModelSettings) -> None:

@@ -90,21 +90,16 @@ def open_run(
     return Run(directory=directory, recipe=recipe, checkpoint=find_checkpoint(directory, report))
 
 
-def write_recipe(run: Run[R]) -> str:
+def write_recipe(run: Run[R]) -> None:
     """Make the run directory and write the complete recipe into it.
 
     Args:
         run: The run.
-
-    Returns:
-        The recipe as YAML.
     """
-    text = dump_settings(run.recipe)
     run.directory.mkdir(parents=True, exist_ok=True)
     beside = run.directory / f"{RECIPE_FILE}.new"
-    beside.write_text(text, encoding="utf-8")
+    beside.write_text(dump_settings(run.recipe), encoding="utf-8")
     os.replace(beside, run.directory / RECIPE_FILE)
-    return text
 
 
 def _check_place(directory: Path) -> None:

@@ -267,7 +267,16 @@ def check_version(version: int) -> None:
         ValueError: If it is not `VERSION`.
     """
     if version != VERSION:
-        raise ValueError(f"`version` must be {VERSION}, but is {version}; this recipe has other keys.")
+        raise ValueError(wrong_version(version))
+
+
+def wrong_version(version: object) -> str:
+    """What is wrong with a recipe of another version.
+
+    Args:
+        version: What the recipe says.
+    """
+    return f"`version` must be {VERSION}, but is {version}; this recipe has other keys."
 
 
 def absolute(path: str) -> str:

@@ -20,8 +20,9 @@ from unispeech.training.loop import Outcome, TrainingLoop
 from unispeech.training.processes import make_accelerator
 from unispeech.training.recipe import R
 from unispeech.training.run import Run, open_run, write_recipe
+from unispeech.training.settings import dump_settings
 from unispeech.training.stage import Stage
-from unispeech.training.state import BEST, TrainingState, load_state, seed_update
+from unispeech.training.state import BEST, TrainingState, load_state, seed_update, settle_checkpoints
 
 Report = Callable[[str], None]
 
@@ -140,9 +141,14 @@ class Session(Generic[R]):
             run=run.directory,
             state=state,
             save_model=learner.save,
-            recipe=write_recipe(run) if self.accelerator.is_main_process else "",
+            recipe=dump_settings(recipe),
             accelerator=self.accelerator,
         )
+        self.accelerator.wait_for_everyone()  # all have read the checkpoint
+        # Not before: a resumption that is refused leaves the recipe of the run as it was.
+        if self.accelerator.is_main_process:
+            write_recipe(run)
+            settle_checkpoints(run.directory)
         outcome = loop.run()
         if train_batches.num_unreadable:
             report(f"{len(train_batches.unreadable)} utterances were left out because they cannot be read")

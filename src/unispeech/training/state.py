@@ -12,7 +12,7 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -120,17 +120,43 @@ def find_checkpoint(run: Path, report: Callable[[str], None]) -> Path | None:
     Returns:
         The checkpoint's directory, or None where there is no complete one.
     """
+    names = (LAST, LAST + _NEW, LAST + _OLD, BEST, BEST + _NEW, BEST + _OLD)
+    found = _complete([run / name for name in names], report)
+    return found[0][1] if found else None
+
+
+def settle_checkpoints(run: Path) -> None:
+    """Finish what a kill interrupted: the newest complete `last` and `best` go to their places.
+
+    Args:
+        run: The directory of a run that goes on, once nobody reads its checkpoints any more.
+    """
+    for name in (LAST, BEST):
+        place, new, old = (run / (name + ending) for ending in ("", _NEW, _OLD))
+        if new.is_dir() or old.is_dir():
+            found = _complete([place, new, old], lambda line: None)
+            if found and found[0][1] != place:
+                shutil.rmtree(place, ignore_errors=True)
+                os.replace(found[0][1], place)
+            for rest in (new, old):
+                shutil.rmtree(rest, ignore_errors=True)
+        # What the model's own writer had not finished.
+        for rest in run.glob(f".{name}{_NEW}.*"):
+            shutil.rmtree(rest, ignore_errors=True)
+
+
+def _complete(directories: Sequence[Path], report: Callable[[str], None]) -> list[tuple[int, Path]]:
+    """The complete checkpoints among directories with their updates, the most advanced first."""
     found: list[tuple[int, Path]] = []
-    for name in (LAST, LAST + _NEW, LAST + _OLD, BEST, BEST + _NEW, BEST + _OLD):
-        directory = run / name
+    for directory in directories:
         if not directory.is_dir():
             continue
         try:
             found.append((load_state(directory).update, directory))
         except CheckpointError as error:
             report(f"{error} It is passed over.")
-    # `max` keeps the first of equals: `last` before the others.
-    return max(found, key=lambda entry: entry[0])[1] if found else None
+    # The order is kept among equals.
+    return sorted(found, key=lambda entry: -entry[0])
 
 
 def load_state(directory: Path) -> TrainingState:
