@@ -1,7 +1,6 @@
 """The command line of the comparison."""
 
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from experiments.cost import expected_seconds
 from experiments.plan import make_plan
 from experiments.report import draw_picture, write_report
 from experiments.results import FOLDER, load_results, record
-from experiments.runner import Workshop, run_steps
+from experiments.runner import Workshop, reopen, run_steps
 from experiments.settings import load
 from experiments.steps import Step
 
@@ -43,7 +42,7 @@ def run(
         minutes: Stop after so long; running trainings save. Without it, everything.
         only: Scores to reach, by patterns such as 'es-0-*'; repeat it for more.
         jobs: Steps at a time. Without it, one on a GPU, else one per core.
-        retry: Carry out failed steps once more.
+        retry: Carry out failed steps once more; a training goes on from its last checkpoint.
         work: Folder of the outcomes.
         data: Folder with text/*.txt and speech/manifest.jsonl.
     """
@@ -56,7 +55,7 @@ def run(
     if retry:
         for step in steps:
             if workshop.state(step) == "failed":
-                shutil.rmtree(workshop.directory(step))
+                reopen(step, workshop)
     for step in steps:
         if workshop.state(step) in {"done", "failed"} and load_results(results).of(step) is None:
             record(step, workshop, results, num_jobs=jobs)

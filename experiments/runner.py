@@ -12,6 +12,7 @@ import fcntl
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +32,8 @@ State = Literal["done", "failed", "begun", "waiting"]
 Command = Callable[[Step, Path, dict[str, Any], Sources], list[str]]
 """Step, its directory, its resolved inputs, sources -> arguments of Python."""
 
+TRAININGS = ("pretrain", "finetune")
+"""The kinds of steps that are runs of `unispeech`."""
 GRACE = 60.0
 """Seconds in which a process that is told to stop must have saved."""
 INTERRUPTED = 130
@@ -149,6 +152,22 @@ def run_steps(
         except BaseException:
             crew.stop()
             raise
+
+
+def reopen(step: Step, workshop: Workshop) -> None:
+    """Have a failed step carried out once more; a training goes on from its last checkpoint.
+
+    Args:
+        step: The step.
+        workshop: Where it failed.
+    """
+    directory = workshop.directory(step)
+    if step.kind not in TRAININGS:
+        shutil.rmtree(directory)
+        return
+    failed = read_json(directory / "failed.json")
+    write_json(directory / "spent.json", {name: failed[name] for name in ("seconds", "cpu_seconds")})
+    (directory / "failed.json").unlink()
 
 
 @contextmanager
@@ -286,7 +305,7 @@ def command_of(step: Step, directory: Path, inputs: dict[str, Any], sources: Sou
     Returns:
         Arguments of Python.
     """
-    if step.kind not in {"pretrain", "finetune"}:
+    if step.kind not in TRAININGS:
         places = [directory, sources.texts.absolute(), sources.manifest.absolute()]
         return ["-m", "experiments.jobs", *map(str, places)]
     run = directory / "run"

@@ -13,7 +13,7 @@ import pytest
 from experiments import runner
 from experiments.corpora import Sources
 from experiments.results import load_results, record
-from experiments.runner import Workshop, read_json, run_steps
+from experiments.runner import Workshop, read_json, reopen, run_steps
 from experiments.steps import Step
 
 WORKER = """
@@ -88,6 +88,21 @@ def test_a_failure_is_written_down_and_the_rest_goes_on(workshop: Workshop, tmp_
     assert (results.of(bad) or {})["message"] == "this is why"
     assert (results.of(other) or {})["result"] == {"found": other.label}
     assert results.of(needs) is None
+
+
+def test_a_failed_training_keeps_its_checkpoints_for_another_try(workshop: Workshop) -> None:
+    training = Step(name="training", kind="pretrain", inputs={"fails": True})
+    score = make("score", fails=True)
+    run_steps([training, score], workshop, num_jobs=1, command=command, tell=lambda line: None)
+    spent = workshop.outcome(training)["seconds"]
+    checkpoint = workshop.directory(training) / "run" / "last"
+    checkpoint.mkdir(parents=True)
+    for step in (training, score):
+        reopen(step, workshop)
+    assert workshop.state(training) == "begun"
+    assert checkpoint.exists()
+    assert read_json(workshop.directory(training) / "spent.json")["seconds"] == spent
+    assert workshop.state(score) == "waiting"
 
 
 def test_a_step_without_an_outcome_has_failed(workshop: Workshop) -> None:

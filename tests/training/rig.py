@@ -235,6 +235,7 @@ def in_two_processes(
     """Run loops in two processes, one after the other; the weights of both processes for each."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("ACCELERATE_")}
     environment |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment["PYTHONWARNINGS"] = "error:FSDP2-wrapped module"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
         [*launcher, __file__, str(base), repr(scenarios)], capture_output=True, text=True, env=environment

@@ -68,6 +68,7 @@ def test_two_processes_make_the_update_of_one_and_resume_to_the_bit(tmp_path):
         {
             "halves": {"size": 2, **EQUAL},
             "quarters": {"size": 1, "runtime": {"accumulate": 2}, **EQUAL},
+            "sharded": {"size": 1, "runtime": {"accumulate": 2, "shard": True}, **EQUAL},
             "straight": {"schedule": {"num_updates": 6, "kind": "constant"}, **drop},
             "first": {"run": "resumed", "schedule": {"num_updates": 3, "kind": "constant"}, **drop},
             "second": {
@@ -84,6 +85,7 @@ def test_two_processes_make_the_update_of_one_and_resume_to_the_bit(tmp_path):
         assert largest_difference(*weights[name]) == 0, f"the processes differ in {name}"
     assert largest_difference(whole, weights["halves"][0]) < 1e-6
     assert largest_difference(whole, weights["quarters"][0]) < 1e-6
+    assert largest_difference(whole, weights["sharded"][0]) < 1e-6
     assert largest_difference(weights["straight"][0], weights["second"][0]) == 0
     assert lines(tmp_path / "straight")[-3:] == lines(tmp_path / "resumed")[-3:]
 

@@ -123,9 +123,7 @@ class Session(Generic[R]):
         """
         run, recipe, report = self.run, self.recipe, self.report
         if recipe.model.gradient_checkpointing:
-            learner.model.gradient_checkpointing_enable(
-                gradient_checkpointing_kwargs={"use_reentrant": False}
-            )
+            learner.model.activation_checkpointing_enable({"use_reentrant": False})
         _report_data(train_batches, dev_batches, report)
         state = load_state(run.checkpoint) if run.checkpoint else TrainingState()
         if run.checkpoint:

@@ -4,6 +4,7 @@ accelerate shards on GPUs only, so this asks torch itself, whose `fully_shard` w
 well. Each layer of the encoder is a unit that is whole while it runs; the rest of the model is another.
 """
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +26,8 @@ def shard_model(model: nn.Module, device: torch.device, num_processes: int) -> N
         device: Where it runs.
         num_processes: How many share it.
     """
+    # Outputs of the model may be views; nobody changes them in place.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     mesh = init_device_mesh(device.type, (num_processes,))
     for layer in [part for part in model.modules() if isinstance(part, UniSpeechEncoderLayer)]:
         fully_shard(layer, mesh=mesh)
