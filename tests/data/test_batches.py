@@ -296,6 +296,14 @@ def test_what_does_not_fit_is_listed(cuts, caplog):
     assert loader.plan.num_utterances == 40 - len(short) - len(long)
 
 
+def test_a_folder_of_several_sets_of_cuts_names_them(tmp_path):
+    for part in ("train", "dev"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "cuts.jsonl.gz").touch()
+    with pytest.raises(FileNotFoundError, match=rf"; there is {tmp_path}/dev and {tmp_path}/train"):
+        make_loader(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

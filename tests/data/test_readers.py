@@ -27,6 +27,13 @@ def only(items: list) -> Utterance:
     return item
 
 
+def test_a_synthetic_corpus_is_named_part_by_part(tmp_path):
+    names = ("synthesis_dot_json", "dev__cuts_dot_jsonl_dot_gz", "train__cuts_dot_jsonl_dot_gz")
+    folder = write(tmp_path, **dict.fromkeys(names, ""))
+    with pytest.raises(ManifestError, match=rf"holds all; name {folder}/dev or {folder}/train\."):
+        recognise_format(folder)
+
+
 # ---- folder
 
 

@@ -264,7 +264,10 @@ def test_a_share_of_everything_is_refused(corpus, tmp_path):
     refused(recipe, tmp_path / "run", ValueError, r"`data.unlabelled_share` must lie between 0 and 1")
 
 
-def test_a_broken_recording_is_left_out_counted_and_named(corpus, tmp_path, caplog, capfd):
+def test_a_broken_recording_is_left_out_counted_and_named(corpus, tmp_path, caplog, capfd, monkeypatch):
+    # Another process met the same recording, and one more.
+    others = ["tones-5-3", "tones-5-4"]
+    monkeypatch.setattr("unispeech.training.session.gather_object", lambda names: names + others)
     folder = write_corpus(tmp_path / "broken", 12, seed=5)
     (folder / "tones-5-3.wav").write_bytes(b"RIFF")
     recipe = write_recipe(
@@ -272,7 +275,7 @@ def test_a_broken_recording_is_left_out_counted_and_named(corpus, tmp_path, capl
     )
     run_pretraining(recipe, tmp_path / "run")
     assert "tones-5-3: left out, its audio cannot be read" in caplog.text
-    assert "1 utterances were left out because they cannot be read" in capfd.readouterr().err
+    assert "2 utterances were left out because they cannot be read" in capfd.readouterr().err
 
 
 def test_a_step_that_is_not_finite_stops_before_the_update(corpus, tmp_path, monkeypatch):

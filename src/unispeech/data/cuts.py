@@ -59,7 +59,9 @@ class CutFiles:
                 continue
             file = path / CUTS if path.is_dir() else path
             if not file.is_file():
-                raise FileNotFoundError(f"{file}: no such file; make it with unispeech prepare.")
+                parts = sorted(str(part.parent) for part in path.glob(f"*/{CUTS}"))
+                fix = f"there is {' and '.join(parts)}" if parts else "make it with unispeech prepare"
+                raise FileNotFoundError(f"{file}: no such file; {fix}.")
             self.paths.append(file)
             self._sources.append(file)
 

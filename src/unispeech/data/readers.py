@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, get_args
 
+from unispeech.data.cuts import CUTS
 from unispeech.data.fairseq_tables import read_fairseq
 from unispeech.data.kaldi import read_kaldi
 from unispeech.data.prepared import is_prepared, read_prepared
@@ -81,6 +82,11 @@ def recognise_format(source: Path) -> Format:
     if is_prepared(source):
         found: Format | None = "cuts"
     elif source.is_dir():
+        if (source / "synthesis.json").is_file():
+            parts = sorted(str(part.parent) for part in source.glob(f"*/{CUTS}"))
+            raise ManifestError(
+                f"{source}: must be a part of a synthetic corpus, but holds all; name {' or '.join(parts)}."
+            )
         found = _recognise_folder(source)
     elif source.suffix == ".tsv":
         found = "common-voice" if _has_header(source) else "fairseq"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Generic
 
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from rich.console import Console
 from torch import Tensor
 
@@ -148,8 +149,9 @@ class Session(Generic[R]):
             write_recipe(run)
             settle_checkpoints(run.directory)
         outcome = loop.run()
-        if train_batches.num_unreadable:
-            report(f"{len(train_batches.unreadable)} utterances were left out because they cannot be read")
+        unreadable = set(gather_object(list(train_batches.unreadable)))
+        if unreadable:
+            report(f"{len(unreadable)} utterances were left out because they cannot be read")
         _report_outcome(run.directory, stage.metric, outcome, report)
         return outcome
 
