@@ -164,14 +164,14 @@ def _open_graph(
         )
     wanted = "float32" if precision == "auto" else precision
     if name == "onnxruntime":
-        if wanted == "bf16":
-            raise ValueError("`precision` must be auto, float32 or int8 for engine onnxruntime, but is bf16.")
+        if wanted != "float32":
+            raise ValueError(
+                f"`precision` must be auto or float32 for engine onnxruntime, but is {wanted}; "
+                f"engine openvino has {wanted}."
+            )
         from unispeech.engines.onnx_engine import OnnxEngine, make_onnx
 
-        is_narrow = wanted == "int8"
-        return OnnxEngine(
-            cached(name, wanted, directory, lambda: make_onnx(load(), is_narrow=is_narrow)), wanted
-        )
+        return OnnxEngine(cached(name, wanted, directory, lambda: make_onnx(load())))
     from unispeech.engines.openvino_engine import OpenvinoEngine, has_bf16, make_openvino
 
     if wanted == "bf16" and not has_bf16():

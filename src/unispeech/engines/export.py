@@ -193,7 +193,7 @@ def _write_onnx(model: "PreTrainedModel", folder: Path) -> Recognise:
 
     from unispeech.engines.onnx_graph import draw_onnx
 
-    onnx.save(draw_onnx(recogniser_of(model), {}, has_moments=False), folder / "model.onnx")
+    onnx.save(draw_onnx(recogniser_of(model), has_moments=False), folder / "model.onnx")
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     return lambda waveform: np.asarray(session.run(None, {"waveforms": waveform[None]})[0][0])
 
@@ -204,7 +204,7 @@ def _write_openvino(model: "PreTrainedModel", folder: Path) -> Recognise:
     from unispeech.engines.openvino_engine import core
     from unispeech.engines.openvino_graph import openvino
 
-    graph = draw_onnx(recogniser_of(model), {}, has_moments=False).SerializeToString()
+    graph = draw_onnx(recogniser_of(model), has_moments=False).SerializeToString()
     openvino.save_model(core().read_model(graph), folder / "model.xml", compress_to_fp16=False)
     compiled = core().compile_model(folder / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda waveform: np.array(compiled([waveform[None]])[0][0])

@@ -2,8 +2,8 @@
 
 The description follows the modules of `unispeech.models` part by part and knows nothing of any engine: an
 engine brings an `ops.Ops`, which makes nodes. Products may be narrowed to 8 bits: their inputs then pass
-through `Ops.narrow`, their weights through `Ops.narrow_weight`. Channels come last everywhere: convolutions
-are matrix products of views, which engines run faster than convolutions of 8 bits.
+through `NarrowOps.narrow`, their weights through `NarrowOps.narrow_weight`. Channels come last everywhere:
+convolutions are matrix products of views, which engines run faster than convolutions of 8 bits.
 
 Shapes in this file: B batch, S samples, T frames, C channels, H hidden, A heads, D = H / A, K kernel of the
 first convolution, N vocabulary.
@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Generic
 import numpy as np
 
 from unispeech.engines.narrowing import Array, Limits, narrowed
-from unispeech.engines.ops import ACTIVATIONS, Node, Ops
+from unispeech.engines.ops import ACTIVATIONS, Narrowing, Node, Ops
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-FORMAT = 3
+FORMAT = 4
 """Raised whenever the same weights would give another graph: engines in caches are then made anew."""
 
 CONV_EPS = 1e-5
@@ -107,12 +107,14 @@ class Draft(Generic[Node]):
     Args:
         ops: Makes the nodes.
         recogniser: What to draw.
-        limits: Name of each place that is narrowed to 8 bits -> the values that were seen there; empty: all
-            is float32.
+        narrowing: What is narrowed to 8 bits; None: nothing.
     """
 
-    def __init__(self, ops: Ops[Node], recogniser: Recogniser, limits: Mapping[str, Limits]) -> None:
-        self.ops, self.recogniser, self.limits = ops, recogniser, limits
+    def __init__(
+        self, ops: Ops[Node], recogniser: Recogniser, narrowing: Narrowing[Node] | None = None
+    ) -> None:
+        self.ops, self.recogniser, self.narrowing = ops, recogniser, narrowing
+        self.limits: Mapping[str, Limits] = {} if narrowing is None else narrowing.limits
         self.places: dict[str, Node] = {}
         """Name of each place that can be narrowed -> the node that products take there."""
 
@@ -160,9 +162,7 @@ class Draft(Generic[Node]):
         recogniser = self.recogniser
         x = self._first(waveforms, moments)
         for number in range(1, len(recogniser.kernels)):
-            name = f"feature_extractor.conv_layers.{number}.conv"
-            x = self._taps(f"conv.{number}", self._weight(f"{name}.weight"), x, recogniser.strides[number])
-            x = self.ops.activate(self._biased(name, x, (-1,)), recogniser.conv_activation)
+            x = self.ops.activate(self._taps(number, x), recogniser.conv_activation)
         return x
 
     def _first(self, waveforms: Node, moments: tuple[Node, Node] | None) -> Node:
@@ -213,24 +213,26 @@ class Draft(Generic[Node]):
         """The convolutions of models with layer norm: (B, S) -> (B, T, C)."""
         ops, recogniser = self.ops, self.recogniser
         x = waveforms
-        for number, stride in enumerate(recogniser.strides):
+        for number in range(len(recogniser.kernels)):
             name = f"feature_extractor.conv_layers.{number}"
-            weight = self._weight(f"{name}.conv.weight")
             if number == 0:
-                x = ops.transpose(self._windows(x, weight), (0, 2, 1))
+                x = ops.transpose(self._windows(x, self._weight(f"{name}.conv.weight")), (0, 2, 1))
+                x = self._biased(f"{name}.conv", x, (-1,))
             else:
-                x = self._taps(f"conv.{number}", weight, x, stride)
-            x = self._norm(f"{name}.layer_norm", self._biased(f"{name}.conv", x, (-1,)), eps=CONV_EPS)
-            x = ops.activate(x, recogniser.conv_activation)
+                x = self._taps(number, x)
+            x = ops.activate(self._norm(f"{name}.layer_norm", x, eps=CONV_EPS), recogniser.conv_activation)
         return x
 
-    def _taps(self, place: str, weight: Array, x: Node, stride: int) -> Node:
-        """A strided convolution of (B, T, C) as products.
+    def _taps(self, number: int, x: Node) -> Node:
+        """A strided convolution of (B, T, C) as products, with its bias.
 
         Of 8 bits it is one product, since views of bytes are joined in no time; else one for each `stride`
         taps and one for each of the rest.
         """
-        ops, kernel = self.ops, weight.shape[2]
+        ops, place, stride = self.ops, f"conv.{number}", self.recogniser.strides[number]
+        name = f"feature_extractor.conv_layers.{number}.conv"
+        weight = self._weight(f"{name}.weight")
+        kernel = weight.shape[2]
         x, make = self._input(place, x)
         taps_first = weight.transpose(0, 2, 1)  # (C_out, K, C_in)
         num_whole = kernel // stride * stride
@@ -240,24 +242,22 @@ class Draft(Generic[Node]):
         if place in self.limits:
             matrix = taps_first.reshape(len(weight), -1)
             y = ops.matmul(ops.concatenate(views), make(matrix), transpose=True)
-            return self._centred(y, matrix, self.limits[place])
+            return self._biased(name, y, (-1,), self._error(matrix, place))
         products = []
         for view, (first, count) in zip(views, starts, strict=True):
             matrix = taps_first[:, first : first + count].reshape(len(weight), -1)
             products.append(ops.matmul(view, make(np.ascontiguousarray(matrix)), transpose=True))
-        return reduce(ops.add, products)
+        return self._biased(name, reduce(ops.add, products), (-1,))
 
-    def _centred(self, y: Node, matrix: Array, limits: Limits) -> Node:
-        """Take from a narrow product what it is off by on average.
-
-        GELU's small negative values fall on one or two levels, all to the same side.
-        """
-        if limits.means is None:
-            return y
+    def _error(self, matrix: Array, place: str) -> Array | None:
+        """What a product with (C_out, C_in) is off by on average where the place is narrow: (C_out,)."""
+        limits = self.limits.get(place)
+        if limits is None or limits.means is None:
+            return None
         before, after = (np.resize(mean, matrix.shape[1]) for mean in limits.means)
         levels, step = narrowed(_scaled(matrix, limits))
-        error = (levels * step) @ after - matrix @ before
-        return self.ops.subtract(y, self.ops.constant(error.astype(np.float32)))
+        error: Array = (levels * step) @ after - matrix @ before
+        return error
 
     def _position(self, x: Node) -> Node:
         """The positional convolution: (B, T, H) -> (B, T, H)."""
@@ -314,15 +314,18 @@ class Draft(Generic[Node]):
     def _linear(self, name: str, x: Node, place: str) -> Node:
         """A linear map of the last axis."""
         x, make = self._input(place, x)
-        return self._biased(
-            name, self.ops.matmul(x, make(self._weight(f"{name}.weight")), transpose=True), (-1,)
-        )
+        weight = self._weight(f"{name}.weight")
+        y = self.ops.matmul(x, make(weight), transpose=True)
+        return self._biased(name, y, (-1,), self._error(weight, place))
 
-    def _biased(self, name: str, x: Node, shape: tuple[int, ...]) -> Node:
-        """Add a bias, where there is one."""
-        if not self._has(f"{name}.bias"):
+    def _biased(self, name: str, x: Node, shape: tuple[int, ...], error: Array | None = None) -> Node:
+        """Add a bias, where there is one, less an error, where there is one."""
+        bias = self._weight(f"{name}.bias") if self._has(f"{name}.bias") else None
+        if error is not None:
+            bias = -error if bias is None else bias - error
+        if bias is None:
             return x
-        return self.ops.add(x, self.ops.constant(self._weight(f"{name}.bias").reshape(shape)))
+        return self.ops.add(x, self.ops.constant(bias.astype(np.float32).reshape(shape)))
 
     def _norm(self, name: str, x: Node, eps: float | None = None) -> Node:
         """Layer norm."""
@@ -333,13 +336,14 @@ class Draft(Generic[Node]):
 
     def _input(self, place: str, x: Node) -> tuple[Node, Callable[[Array], Node]]:
         """What comes to products, and what makes their weights: both of 8 bits where the place is narrow."""
-        if place not in self.limits:
+        if self.narrowing is None or place not in self.limits:
             self.places[place] = x
             return x, self.ops.constant
-        limits = self.limits[place]
+        ops, limits = self.narrowing.ops, self.limits[place]
         if place not in self.places:  # query, key and value have one input
-            self.places[place] = self.ops.narrow(x, limits)
-        return self.places[place], lambda weight: self.ops.narrow_weight(_scaled(weight, limits))
+            is_apart = place == "conv.1" and self.recogniser.has_group_norm
+            self.places[place] = ops.narrow(x, limits, is_apart=is_apart)
+        return self.places[place], lambda weight: ops.narrow_weight(_scaled(weight, limits))
 
     def _has(self, name: str) -> bool:
         """Whether there is such a weight."""

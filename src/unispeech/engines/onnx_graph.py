@@ -3,7 +3,7 @@
 Shapes in this file: B batch, S samples, T frames, C channels, K kernel of the first convolution.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,6 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from unispeech.engines.narrowing import Array, Limits, narrowed
 from unispeech.engines.network import Draft, Recogniser
 
 OPSET = 20
@@ -22,7 +21,6 @@ class OnnxOps:
     """Makes nodes of ONNX, which are named by their outputs, as `network.Ops` describes them."""
 
     def __init__(self) -> None:
-        self._turned: set[str] = set()
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
@@ -77,8 +75,7 @@ class OnnxOps:
 
     def matmul(self, x: str, y: str, *, transpose: bool = False) -> str:
         """Matrix product; runtimes turn a constant when they load it."""
-        is_turned = not transpose or y in self._turned
-        return self.node("MatMul", x, y if is_turned else self.node("Transpose", y, perm=(1, 0)))
+        return self.node("MatMul", x, self.node("Transpose", y, perm=(1, 0)) if transpose else y)
 
     def convolve(
         self,
@@ -160,42 +157,21 @@ class OnnxOps:
         """Over the last axis."""
         return self.node("LogSoftmax", x, axis=-1)
 
-    def narrow(self, x: str, limits: Limits) -> str:
-        """Divide by the scale and round."""
-        if limits.scale is not None:
-            x = self.multiply(x, self.constant(np.reciprocal(limits.scale)))
-        step = (limits.high - limits.low) / 255
-        numbers = self.constant(np.float32(step)), self.constant(np.uint8(round(-limits.low / step)))
-        return self.node("DequantizeLinear", self.node("QuantizeLinear", x, *numbers), *numbers)
-
-    def narrow_weight(self, weight: Array) -> str:
-        """Round a weight (C_out, C_in) to 255 levels, for each of its first axis by itself."""
-        rounded, scale = narrowed(weight)
-        numbers = self.constant(scale.reshape(-1)), self.constant(np.zeros(len(weight), np.int8))
-        # Runtimes narrow a product only where its weight comes straight from the levels, so those are turned.
-        name = self.node("DequantizeLinear", self.constant(rounded.T), *numbers, axis=1)
-        self._turned.add(name)
-        return name
-
     def _integers(self, *values: int) -> str:
         """A vector of integers."""
         return self.constant(np.array(values, np.int64))
 
 
-def draw_onnx(
-    recogniser: Recogniser, limits: Mapping[str, Limits], *, has_moments: bool, shows_places: bool = False
-) -> onnx.ModelProto:
+def draw_onnx(recogniser: Recogniser, *, has_moments: bool) -> onnx.ModelProto:
     """Make an ONNX model of a recogniser.
 
     Args:
         recogniser: The recogniser.
-        limits: As for `network.Draft`.
         has_moments: Whether lengths and group norm's statistics are inputs; False: all of each row counts.
-        shows_places: Whether what comes to each place is an output too.
 
     Returns:
         A model from `waveforms` (B, S), with moments also `lengths` (B,), `mean` (B, K) and `spread`
-        (B, K, K), to `log_probs` (B, T, N) and to the places by their names.
+        (B, K, K), to `log_probs` (B, T, N).
     """
     ops = OnnxOps()
     inputs = [helper.make_tensor_value_info("waveforms", TensorProto.FLOAT, ["B", "S"])]
@@ -211,16 +187,12 @@ def draw_onnx(
             ]
             moments = ("mean", "spread")
     else:
-        shape = ops.node("Shape", "waveforms")
-        parts = [ops.node("Slice", shape, *(ops.constant(np.array([n])) for n in (i, i + 1))) for i in (0, 1)]
+        size = ops.node("Shape", "waveforms")
+        parts = [ops.node("Slice", size, *(ops.constant(np.array([n])) for n in (i, i + 1))) for i in (0, 1)]
         lengths = ops.node("Expand", parts[1], parts[0])
-    draft = Draft[str](ops, recogniser, limits)
-    named = {"log_probs": draft.log_probs("waveforms", lengths, moments)}
-    if shows_places:
-        named |= draft.places
-    for name, node in named.items():
-        ops.nodes.append(helper.make_node("Identity", [node], [name]))
-    shapes: dict[str, list[str | int | None]] = {"log_probs": ["B", "T", recogniser.num_symbols]}
-    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes.get(name)) for name in named]
-    graph = helper.make_graph(ops.nodes, "unispeech", inputs, outputs, ops.constants)
+    log_probs = Draft[str](ops, recogniser).log_probs("waveforms", lengths, moments)
+    ops.nodes.append(helper.make_node("Identity", [log_probs], ["log_probs"]))
+    shape: list[str | int | None] = ["B", "T", recogniser.num_symbols]
+    output = helper.make_tensor_value_info("log_probs", TensorProto.FLOAT, shape)
+    graph = helper.make_graph(ops.nodes, "unispeech", inputs, [output], ops.constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)

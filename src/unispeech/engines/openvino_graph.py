@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from unispeech.engines.narrowing import Array, Limits, narrowed
 from unispeech.engines.network import Draft, Recogniser
+from unispeech.engines.ops import Narrowing
 
 
 @contextmanager
@@ -149,12 +150,20 @@ class OpenvinoOps:
         """Over the last axis."""
         return opset13.log_softmax(x, -1)
 
-    def narrow(self, x: Value, limits: Limits) -> Value:
-        """Divide by the scale and round."""
-        if limits.scale is not None:
+    def narrow(self, x: Value, limits: Limits, *, is_apart: bool = False) -> Value:
+        """Divide by the scale, take the shift and round."""
+        if is_apart:  # the plugin does not look through an axis
+            x = self.expand(x, 2)
+        if limits.scale is not None and limits.shift is not None:
             x = self.multiply(x, self.constant(np.reciprocal(limits.scale)))
+            x = self.subtract(x, self.constant(limits.shift))
         low, high = (self.constant(np.full(1, limit, np.float32)) for limit in (limits.low, limits.high))
-        return opset13.fake_quantize(x, low, high, low, high, 256)
+        first, last = low, high
+        if limits.means is not None:
+            first = self.constant(np.zeros(1, np.float32))
+            last = self.constant(np.full(1, limits.high - limits.low, np.float32))
+        x = opset13.fake_quantize(x, low, high, first, last, 256)
+        return opset13.squeeze(x, self._integers(2)) if is_apart else x
 
     def narrow_weight(self, weight: Array) -> Value:
         """Round a weight to 255 levels, for each of its first axis by itself."""
@@ -178,7 +187,7 @@ def draw_openvino(
 
     Args:
         recogniser: The recogniser.
-        limits: As for `network.Draft`.
+        limits: As for `ops.Narrowing`; empty: all is float32.
         shows_places: Whether what comes to each place is an output too.
 
     Returns:
@@ -195,7 +204,8 @@ def draw_openvino(
             opset13.parameter([-1, kernel, kernel], Type.f32, name="spread"),
         )
         inputs += moments
-    draft = Draft[Value](OpenvinoOps(), recogniser, limits)
+    ops = OpenvinoOps()
+    draft = Draft[Value](ops, recogniser, Narrowing(ops=ops, limits=limits))
     outputs = {"log_probs": draft.log_probs(waveforms, lengths, moments)}
     if shows_places:
         outputs |= draft.places

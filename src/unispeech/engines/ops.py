@@ -3,8 +3,9 @@
 Shapes in this file: B batch, T frames, C channels, H hidden, A heads, D = H / A, K kernel.
 """
 
-from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -122,10 +123,28 @@ class Ops(Protocol[Node]):
         """Over the last axis."""
         ...
 
-    def narrow(self, x: Node, limits: Limits) -> Node:
-        """Divide the last axis by the scale, where there is one, and round to 256 levels."""
+
+class NarrowOps(Protocol[Node]):
+    """Makes the nodes of 8 bits of an engine that has such products."""
+
+    def narrow(self, x: Node, limits: Limits, *, is_apart: bool = False) -> Node:
+        """Divide the last axis by the scale and take the shift, where there are any, and round to 256 levels.
+
+        `is_apart` keeps this out of the product that makes x (B, T, C): OpenVINO's products of matrices that
+        are no constants take four times as long with it.
+        """
         ...
 
     def narrow_weight(self, weight: Array) -> Node:
         """Round a weight to 255 levels around 0, for each of its first axis by itself."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Narrowing(Generic[Node]):
+    """What is narrowed to 8 bits."""
+
+    ops: NarrowOps[Node]
+    """Makes the nodes for it."""
+    limits: Mapping[str, Limits]
+    """Name of each place that is narrowed -> how."""
