@@ -66,6 +66,8 @@ def load_results(path: Path) -> Results:
 def record(step: Step, workshop: Workshop, path: Path, *, num_jobs: int) -> None:
     """Add the outcome of a step; a line for each, in the order of names, so that differences can be read.
 
+    A failure does not take the place of a result that was found elsewhere.
+
     Args:
         step: A step that was done or has failed.
         workshop: Where its outcome is.
@@ -73,7 +75,10 @@ def record(step: Step, workshop: Workshop, path: Path, *, num_jobs: int) -> None
         num_jobs: Steps that were carried out at a time.
     """
     outcomes = load_results(path).outcomes
-    outcomes[step.key] = workshop.outcome(step) | {"jobs": num_jobs, "machine": machine()}
+    outcome = workshop.outcome(step)
+    if "result" in outcomes.get(step.key, {}) and "result" not in outcome:
+        return
+    outcomes[step.key] = outcome | {"jobs": num_jobs, "machine": machine()}
     rows = sorted(outcomes.items(), key=lambda item: (item[1]["name"], item[0]))
     lines = [f"{json.dumps(key)}: {json.dumps(value, sort_keys=True)}" for key, value in rows]
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -90,6 +90,16 @@ def test_a_failure_is_written_down_and_the_rest_goes_on(workshop: Workshop, tmp_
     assert results.of(needs) is None
 
 
+def test_a_failure_elsewhere_does_not_replace_a_result(workshop: Workshop, tmp_path: Path) -> None:
+    step, path = make("step"), tmp_path / "results.json"
+    run_steps([step], workshop, num_jobs=1, command=command, tell=lambda line: None)
+    record(step, workshop, path, num_jobs=1)
+    elsewhere = Workshop(work=tmp_path / "elsewhere", sources=workshop.sources)
+    run_steps([step], elsewhere, num_jobs=1, command=lambda *_: ["-c", "pass"], tell=lambda line: None)
+    record(step, elsewhere, path, num_jobs=1)
+    assert (load_results(path).of(step) or {})["result"] == {"found": step.label}
+
+
 def test_a_failed_training_keeps_its_checkpoints_for_another_try(workshop: Workshop) -> None:
     training = Step(name="training", kind="pretrain", inputs={"fails": True})
     score = make("score", fails=True)

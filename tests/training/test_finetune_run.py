@@ -356,6 +356,14 @@ def test_a_run_that_was_ended_before_its_first_checkpoint_starts_again(corpus, t
     assert run_finetuning(None, tmp_path / "run", resume=True).update == 1
 
 
+def test_compiling_needs_a_compiler(corpus, tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    recipe = write_recipe(tmp_path / "recipe.yaml", corpus["train"])
+    with pytest.raises(ValueError, match=r"`runtime.compile` must be false .* no-such-compiler is not there"):
+        run_finetuning(recipe, tmp_path / "run", ["runtime.compile=true"])
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

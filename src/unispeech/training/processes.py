@@ -1,7 +1,9 @@
 """The processes of a run: their device, their number format, and the signals that end them."""
 
 import os
+import shutil
 import signal
+import sys
 import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -70,6 +72,23 @@ def make_accelerator(precision: str) -> Accelerator:
     return Accelerator(
         mixed_precision="bf16" if use_bf16 else "no", cpu=is_cpu, gradient_accumulation_steps=1
     )
+
+
+def check_compiler(device: torch.device) -> None:
+    """Look whether layers can be compiled, before anything is read for a run.
+
+    Args:
+        device: Where the model runs.
+
+    Raises:
+        ValueError: If a processor is to compile without a C++ compiler.
+    """
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if device.type == "cpu" and shutil.which(compiler) is None:
+        raise ValueError(
+            f"`runtime.compile` must be false without a C++ compiler, but is true, and {compiler} is not "
+            "there; install it, or name another by the variable CXX."
+        )
 
 
 def has_bf16(device: torch.device) -> bool:

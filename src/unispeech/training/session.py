@@ -18,7 +18,7 @@ from unispeech.decoding.inventory import write_inventories
 from unispeech.models import UniSpeechPreTrainedModel
 from unispeech.text import Vocabulary
 from unispeech.training.loop import Outcome, TrainingLoop
-from unispeech.training.processes import make_accelerator
+from unispeech.training.processes import check_compiler, make_accelerator
 from unispeech.training.recipe import R
 from unispeech.training.run import Run, open_run, write_recipe
 from unispeech.training.settings import dump_settings
@@ -183,6 +183,8 @@ def open_session(
     report = _reporter()
     run = open_run(directory, recipe_path, overrides, schema, resume=resume, report=report)
     accelerator = make_accelerator(run.recipe.runtime.precision)
+    if run.recipe.runtime.compile:
+        check_compiler(accelerator.device)
     if not accelerator.is_main_process:
         report = _say_nothing
     accelerator.wait_for_everyone()  # all have read the directory before one writes to it
