@@ -7,8 +7,9 @@
 
 `one`: an utterance, random weights of each size, the engines in turn; medians, the ratio to transformers, the
 largest difference of a log-probability, and the share of the matrix-product peak of the precision, which is
-measured first. Convolutions of random weights are narrowed in int8 whatever they would name: PER is measured
-on a trained checkpoint, see docs/engines.md. `folder`: recordings of 1 to 20 s against transformers' pipeline
+measured first. NNCF's own int8 stands beside ours where the package is installed. Convolutions of random
+weights are narrowed in int8 whatever they would name: PER is measured on a trained checkpoint, see
+docs/engines.md. `folder`: recordings of 1 to 20 s against transformers' pipeline
 with each batch size, which gets them in the order of the folder, as a user would call it. `hour`: one file
 against the pipeline with chunk_length_s=30 and the batch size that was fastest on its first minutes. Both are
 made of the carried sentences; each contender runs in a process of its own, files read, text and times made.
@@ -46,7 +47,7 @@ from unispeech.engines.choice import cached, is_installed, open_engine
 from unispeech.engines.network import recogniser_of
 from unispeech.engines.quantisation import find_limits, speech
 from unispeech.engines.torch_engine import TorchEngine
-from unispeech.frames import SAMPLE_RATE
+from unispeech.frames import SAMPLE_RATE, num_frames
 from unispeech.text import Vocabulary
 
 Say = Callable[[str], None]
@@ -98,6 +99,28 @@ def make_narrow(model: UniSpeechForCTC) -> Made:
     return serialised(recogniser, find_limits(seen, is_uneven=recogniser.has_group_norm))
 
 
+def by_nncf(model: UniSpeechForCTC) -> Callable[[list[np.ndarray]], object]:
+    """OpenVINO in int8 as NNCF's own post-training quantisation makes it of our float32 graph."""
+    import nncf
+
+    from unispeech.engines.openvino_engine import OpenvinoEngine, core, serialised
+    from unispeech.engines.openvino_graph import draw_openvino
+
+    recogniser = recogniser_of(model)
+    engine = OpenvinoEngine(serialised(recogniser, {}), "float32")
+    feeds = [engine.feed(part, num_frames(len(part), engine.kernels, engine.strides)) for part in speech()]
+    graph = nncf.quantize(
+        draw_openvino(recogniser, {}),
+        nncf.Dataset([dict(feed) for feed in feeds]),
+        model_type=nncf.ModelType.TRANSFORMER,
+        subset_size=len(feeds),
+    )
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": False}
+    request = core().compile_model(graph, "CPU", settings).create_infer_request()
+    engine.run = lambda feed: request.infer(dict(feed), share_inputs=True)[0]  # type: ignore[method-assign]
+    return engine.log_probs
+
+
 def contenders(model: UniSpeechForCTC) -> dict[str, tuple[torch.dtype, Callable[[list[np.ndarray]], object]]]:
     """Name of each engine -> its precision and what runs a batch."""
     peer = transformers.UniSpeechForCTC(transformers.UniSpeechConfig(**model.config.to_diff_dict())).eval()
@@ -118,7 +141,10 @@ def contenders(model: UniSpeechForCTC) -> dict[str, tuple[torch.dtype, Callable[
         entries.append(("openvino int8", torch.int8, OpenvinoEngine(make_narrow(model), "int8")))
     if is_installed("onnxruntime"):
         entries.append(("onnxruntime float32", torch.float32, open_engine(model, None, engine="onnxruntime")))
-    return {name: (dtype, engine.log_probs) for name, dtype, engine in entries}  # type: ignore[attr-defined]
+    found = {name: (dtype, engine.log_probs) for name, dtype, engine in entries}  # type: ignore[attr-defined]
+    if is_installed("openvino") and is_installed("nncf"):
+        found["openvino int8 by NNCF"] = (torch.int8, by_nncf(model))
+    return found
 
 
 def race_one(say: Say, size: str, options: argparse.Namespace, clock: Callable[[], float]) -> None:
