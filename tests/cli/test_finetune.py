@@ -53,7 +53,7 @@ def start(*arguments: str | Path) -> subprocess.Popen[str]:
 
 
 def log(run: Path) -> list[dict[str, float]]:
-    clocked = ("audio_seconds_per_second", "waiting_fraction")
+    clocked = ("audio_seconds_per_second", "waiting_fraction", "eta_seconds")
     lines = []
     for line in (run / "log.jsonl").read_text().splitlines():
         lines.append({key: value for key, value in json.loads(line).items() if key not in clocked})

@@ -12,7 +12,7 @@ from unispeech.training.monitor import LOG_FILE as WRITTEN_FILE
 from unispeech.training.monitor import Monitor
 
 LINES = [
-    '{"update": 20, "audio_seconds": 1800.0, "loss": 4.5, "lr": 1}',
+    '{"update": 20, "audio_seconds": 1800.0, "eta_seconds": 60.0, "loss": 4.5, "lr": 1}',
     '{"update": 40, "audio_seconds": 3600.0, "loss": NaN, "lr": 2, "note": "x", "is_odd": true}',
     '{"update": 40, "audio_seconds": 3600.0, "dev/per": 0.25}',
 ]

@@ -33,7 +33,7 @@ def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tens
 
 def lines(run: Path, *, timed: bool = False) -> list[dict[str, Any]]:
     read = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    clocked = () if timed else ("audio_seconds_per_second", "waiting_fraction")
+    clocked = () if timed else ("audio_seconds_per_second", "waiting_fraction", "eta_seconds")
     return [{key: value for key, value in line.items() if key not in clocked} for line in read]
 
 
@@ -320,9 +320,11 @@ def test_the_log_has_the_names_of_the_house(tmp_path):
         "audio_seconds_per_second",
         "padding_fraction",
         "waiting_fraction",
+        "eta_seconds",
     }
     assert set(last) == {"update", "audio_seconds", "dev/per", "dev/loss/ctc", "dev/blank_ratio"}
     assert 0 < first["padding_fraction"] < 0.5
+    assert first["eta_seconds"] > 0
     assert first["audio_seconds"] == pytest.approx(
         sum(len(wave) for _, wave, _ in rig.utterances()[:4]) / 16_000
     )

@@ -34,9 +34,8 @@ def lines(run):
     kept = []
     for line in (run / "log.jsonl").read_text().splitlines():
         values = json.loads(line)
-        kept.append({
-            k: v for k, v in values.items() if k not in {"audio_seconds_per_second", "waiting_fraction"}
-        })
+        clocked = {"audio_seconds_per_second", "waiting_fraction", "eta_seconds"}
+        kept.append({k: v for k, v in values.items() if k not in clocked})
     return kept
 
 

@@ -71,6 +71,7 @@ def read_log(run: str | Path) -> RunLog:
                 break
             raise ManifestError(f"{path}:{number}: {error}") from None
         update, seconds = entry.pop("update"), entry.pop("audio_seconds")
+        entry.pop("eta_seconds", None)  # tells of the machine, not of the model
         for name, value in entry.items():
             points.setdefault(name, []).append((update, seconds / 3600, value))
     if not points:

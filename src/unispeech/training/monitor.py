@@ -176,7 +176,11 @@ class Monitor:
             update: Updates made.
             values: Name -> value.
         """
+        done = update - self._first_update
+        left = (time.monotonic() - self._started) / max(done, 1) * (self._num_updates - update)
         line = {"update": update, "audio_seconds": round(self._audio_seconds, 3), **values}
+        if "audio_seconds_per_second" in values:  # not a line of validation
+            line["eta_seconds"] = round(left, 1)
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         for name, value in values.items():
@@ -187,8 +191,6 @@ class Monitor:
         self._progress.update(self._task, values=self._brief())
         if not self._console.is_terminal:
             text = "  ".join(f"{name} {value:.4g}" for name, value in self._shown.items())
-            done = update - self._first_update
-            left = (time.monotonic() - self._started) / max(done, 1) * (self._num_updates - update)
             print(
                 f"update {update}/{self._num_updates}  {_spoken(self._audio_seconds)} of audio  {text}  "
                 f"ETA {_spoken(left)}",
