@@ -27,7 +27,7 @@ app = App(name="python -m experiments", help=__doc__, result_action="return_valu
 @app.command
 def run(
     *,
-    size: str = "tiny",
+    size: str = "long",
     minutes: float | None = None,
     only: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     jobs: int | None = None,
@@ -38,7 +38,7 @@ def run(
     """Carry out the comparison, or go on with it.
 
     Args:
-        size: Settings: tiny, base, or a file.
+        size: Settings: long, tiny, base, or a file.
         minutes: Stop after so long; running trainings save. Without it, everything.
         only: Scores to reach, by patterns such as 'es-0-*'; repeat it for more.
         jobs: Steps at a time. Without it, one on a GPU, else one per core.
@@ -76,14 +76,14 @@ def run(
 @app.command
 def plan(
     *,
-    size: str = "tiny",
+    size: str = "long",
     only: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     work: Path = Path("runs/experiments"),
 ) -> int:
     """List all steps, done or not, with their cost.
 
     Args:
-        size: Settings: tiny, base, or a file.
+        size: Settings: long, tiny, base, or a file.
         only: Scores to reach, by patterns; repeat it for more.
         work: Folder of the outcomes.
     """
@@ -104,21 +104,21 @@ def plan(
 @app.command
 def report(
     *,
-    size: str = "tiny",
+    size: str = "long",
     output: Path | None = None,
     work: Path = Path("runs/experiments"),
 ) -> int:
     """Write docs/results.md and, where the runs are, the picture of the curves.
 
     Args:
-        size: Settings: tiny, base, or a file.
-        output: The page. Without it, docs/results.md for tiny, docs/results-SIZE.md for others.
+        size: Settings: long, tiny, base, or a file.
+        output: The page. Without it, docs/results.md for long, docs/results-SIZE.md for others.
         work: Folder of the outcomes.
     """
     settings = load(size)
     steps = make_plan(settings)
     name = Path(size).stem
-    output = output or ROOT / "docs" / ("results.md" if name == "tiny" else f"results-{name}.md")
+    output = output or ROOT / "docs" / ("results.md" if name == "long" else f"results-{name}.md")
     picture = output.with_suffix(".png")
     draw_picture(steps, _workshop(work, work), picture)
     write_report(size, settings, steps, load_results(_results(size)), output, picture)
