@@ -137,14 +137,22 @@ def draw(result: dict, path: Path) -> None:
     whole = pooled(result["sets"])
     figure, axes = plt.subplots(figsize=(7, 4))
     rates = {name: rate_of(whole, name) for name in whole["errors"]}
-    for name, rate in rates.items():
-        speed = whole["audio_seconds"] / whole["seconds"][name]
+    speeds = {name: whole["audio_seconds"] / whole["seconds"][name] for name in rates}
+    for place, name in enumerate(sorted(rates, key=lambda name: speeds[name])):
         is_narrow = name.endswith(("int8", "bf16"))
-        axes.plot(speed, rate, "s" if is_narrow else "o", color="tab:blue" if is_narrow else "tab:gray")
-        axes.annotate(name, (speed, rate), textcoords="offset points", xytext=(0, 7), rotation=30, fontsize=8)
+        color = "tab:blue" if is_narrow else "tab:gray"
+        axes.plot(speeds[name], rates[name], "s" if is_narrow else "o", color=color)
+        axes.annotate(
+            name,
+            (speeds[name], rates[name]),
+            textcoords="offset points",
+            xytext=(0, 12 + 15 * (place % 5)),  # names of neighbours stand above one another
+            ha="center",
+            fontsize=8,
+            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.6},
+        )
     axes.set_ylim(min(rates.values()) - 1, max(rates.values()) + 2)
-    axes.set_xlim(0, None)
-    axes.margins(x=0.2)
+    axes.set_xlim(0, 1.2 * max(speeds.values()))
     axes.set_xlabel("seconds of audio in a second")
     axes.set_ylabel("phone error rate, %")
     axes.set_title(
