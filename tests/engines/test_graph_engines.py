@@ -69,6 +69,18 @@ def test_log_probs_are_those_of_torch(pair, lengths):
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
+def test_side_by_side_is_as_one_by_one(pair):
+    _, engine = pair
+    waveforms = [noise(length, length) for length in (9000, 100, 24_000, 5000, 23_990, 700, 16_000)]
+    together = engine.log_probs(waveforms)
+    kept = copy.deepcopy(together)
+    for waveform, found in zip(waveforms, together, strict=True):
+        np.testing.assert_allclose(found, engine.log_probs([waveform])[0], rtol=0, atol=1e-4)
+    engine.log_probs(waveforms[::-1])
+    for found, before in zip(together, kept, strict=True):
+        np.testing.assert_array_equal(found, before)
+
+
 @pytest.mark.parametrize(
     "overrides",
     [{"adapter_attn_dim": 8}, {"num_conv_pos_embeddings": 15}, {"hidden_act": "relu"}, {"conv_bias": True}],

@@ -1,4 +1,4 @@
-"""What the engines that run a graph share: one utterance at a time, lengths on a grid, moments.
+"""What the engines that run a graph share: utterances without padding, lengths on a grid, moments.
 
 Shapes in this file: B batch, S samples, T frames, K kernel of the first convolution, N vocabulary.
 """
@@ -30,7 +30,7 @@ LONG = 250
 
 
 class GraphEngine(ABC):
-    """Runs a graph of a recogniser, one utterance at a time: a batch gives what singles give.
+    """Runs a graph of a recogniser, each utterance by itself: a batch gives what singles give.
 
     Args:
         facts: What has to be known of the recogniser.
@@ -58,10 +58,21 @@ class GraphEngine(ABC):
             (B, T, N) log-probabilities, which the caller may keep.
         """
 
+    def run_all(self, feeds: Sequence[Feed]) -> list[npt.NDArray[np.float32]]:
+        """Run the graph for several utterances; an engine may run some side by side.
+
+        Args:
+            feeds: As for `run`, of each.
+
+        Returns:
+            What `run` gives for each.
+        """
+        return [self.run(feed) for feed in feeds]
+
     def log_probs(
         self, waveforms: Sequence[Waveform], *, moments: WindowMoments | None = None
     ) -> list[LogProbs]:
-        """Run utterances one after the other.
+        """Run utterances, each by itself.
 
         Args:
             waveforms: (S_i,) samples of each, normalised where the model wants it.
@@ -71,15 +82,17 @@ class GraphEngine(ABC):
             (T_i, N) float32 natural log-probabilities.
         """
         is_alone = len(waveforms) == 1 and moments is None
-        found = []
-        for waveform in waveforms:
-            frames = num_frames(len(waveform), self.kernels, self.strides)
-            if frames == 0:
-                found.append(np.zeros((0, self.num_symbols), np.float32))
-                continue
-            feed = self.feed(waveform, frames if is_alone else on_grid(frames), moments)
-            found.append(self.run(feed)[0, :frames])
-        return found
+        lengths = [num_frames(len(waveform), self.kernels, self.strides) for waveform in waveforms]
+        feeds = [
+            self.feed(waveform, frames if is_alone else on_grid(frames), moments)
+            for waveform, frames in zip(waveforms, lengths, strict=True)
+            if frames
+        ]
+        found = iter(self.run_all(feeds))
+        return [
+            next(found)[0, :frames] if frames else np.zeros((0, self.num_symbols), np.float32)
+            for frames in lengths
+        ]
 
     def feed(self, waveform: Waveform, frames: int, moments: WindowMoments | None = None) -> Feed:
         """Prepare an utterance.
