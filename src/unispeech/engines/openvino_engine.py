@@ -20,13 +20,17 @@ from unispeech.engines.narrowing import Limits
 from unispeech.engines.network import Recogniser, recogniser_of
 from unispeech.engines.openvino_graph import draw_openvino, openvino
 from unispeech.engines.quantisation import choose_narrow, find_limits, speech
-from unispeech.frames import num_frames
+from unispeech.frames import SAMPLE_RATE, num_frames
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 HINTS = {"float32": "f32", "bf16": "bf16", "int8": "f32"}
 """Precision -> what layers are computed in that are not narrowed to 8 bits."""
+
+
+SHORT = 5 * SAMPLE_RATE
+"""Samples up to which utterances run side by side; longer ones gain nothing by it and take more memory."""
 
 
 class OpenvinoEngine(GraphEngine):
@@ -51,8 +55,8 @@ class OpenvinoEngine(GraphEngine):
         return log_probs
 
     def run_all(self, feeds: Sequence[Feed]) -> list[npt.NDArray[np.float32]]:
-        """Run several utterances side by side, which keeps threads from waiting for one another."""
-        if len(feeds) < 2:
+        """Run short utterances side by side, which keeps threads from waiting for one another."""
+        if len(feeds) < 2 or max(feed["waveforms"].size for feed in feeds) > SHORT:
             return super().run_all(feeds)
         found: dict[int, npt.NDArray[np.float32]] = {}
 
