@@ -1,7 +1,7 @@
 """Long recordings: time and memory against length.
 
     python benchmarks/long.py [--model examples/checkpoint] [--minutes 5 15 60] [--kind speech|noise]
-                              [--rate 44100] [--window-seconds 30] [--work transcribe classify embed]
+                              [--rate 44100] [--window-seconds 20] [--work transcribe classify embed]
 
 `classify` runs the network of the recogniser under a head of ten labels with random weights; `embed` takes
 the vectors block by block and keeps none, as `unispeech embed` does on its way to the disk. Each length
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, nargs="+", default=[5, 15, 60])
     parser.add_argument("--kind", choices=["speech", "noise"], default="speech")
     parser.add_argument("--rate", type=int, default=44_100)
-    parser.add_argument("--window-seconds", type=float, default=30.0)
+    parser.add_argument("--window-seconds", type=float, default=20.0)
     parser.add_argument("--work", choices=WORK, nargs="+", default=WORK)
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()

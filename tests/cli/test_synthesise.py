@@ -77,7 +77,10 @@ def test_a_corpus_by_one_command(text: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--language", "xyzzy"], "`voice` must be a language or voice of espeak-ng, but is 'xyzzy'"),
+        (
+            ["--language", "xyzzy"],
+            "`language` must be one of espeak-ng, or the name of a voice of it, but is 'xyz",
+        ),
         (["--language", "en", "--speakers", "f1,klatt9"], "hold 'klatt9'; did you mean"),
         (["--language", "en", "--hours", "1", "--sentences", "2"], "`hours` must not be given together"),
         (["--language", "en", "--library", "no-such.so"], "no-such.so: cannot open"),

@@ -28,6 +28,7 @@ from unispeech.frames import num_frames
 
 pytest.importorskip("openvino", reason="needs the extra openvino")
 
+from unispeech.engines import openvino_engine
 from unispeech.engines.openvino_engine import OpenvinoEngine, core, run_places, serialised
 from unispeech.engines.openvino_graph import draw_openvino
 from unispeech.engines.quantisation import find_limits, speech
@@ -69,8 +70,9 @@ def test_log_probs_are_those_of_torch(pair, lengths):
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
-def test_side_by_side_is_as_one_by_one(pair):
+def test_side_by_side_is_as_one_by_one(pair, monkeypatch):
     _, engine = pair
+    monkeypatch.setattr(openvino_engine, "MANY", 0)  # else only after a minute of short utterances
     waveforms = [noise(length, length) for length in (9000, 100, 24_000, 5000, 23_990, 700, 16_000)]
     together = engine.log_probs(waveforms)
     kept = copy.deepcopy(together)
@@ -79,6 +81,27 @@ def test_side_by_side_is_as_one_by_one(pair):
     engine.log_probs(waveforms[::-1])
     for found, before in zip(together, kept, strict=True):
         np.testing.assert_array_equal(found, before)
+
+
+def test_short_utterances_run_one_by_one_until_they_are_many(monkeypatch):
+    engine = graph_engine(tiny.build(UniSpeechForCTC, "group"))
+    monkeypatch.setattr(openvino_engine, "MANY", 40_000)
+    waveforms = [noise(9000), noise(12_000)]
+    for is_alone in (True, False):
+        engine.log_probs(waveforms)
+        assert ("_queue" in vars(engine)) is not is_alone
+    engine.log_probs([noise(9000), noise(6 * 16_000)])
+
+
+def test_threads_take_turns(pair):
+    _, engine = pair
+    waveforms = [noise(8000 + 640 * number, number) for number in range(4)]
+    expected = [engine.log_probs([waveform])[0] for waveform in waveforms]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            found = pool.map(lambda waveform: engine.log_probs([waveform])[0], waveforms)
+            for one, other in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize(

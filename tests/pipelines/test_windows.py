@@ -195,7 +195,7 @@ def test_a_decoder_of_ones_own():
     ("settings_", "message"),
     [
         (dict(window_seconds=0.5), "`window_seconds` must be at least 1, but is 0.5"),
-        (dict(overlap_seconds=8.0), r"`overlap_seconds` must lie in .* = \[0, 7.5\], but is 8.0"),
+        (dict(overlap_seconds=8.0), r"`overlap_seconds` must lie in .* = \[0, 5\], but is 8.0"),
         (dict(overlap_seconds=-1.0), r"`overlap_seconds` must lie in .* but is -1.0"),
     ],
 )

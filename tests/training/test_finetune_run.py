@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -380,6 +382,25 @@ def test_a_refused_resumption_leaves_the_run_as_it_was(corpus, tmp_path, change,
     with pytest.raises(ValueError, match=message):
         run_finetuning(None, tmp_path / "run", [change], resume=True)
     assert run_finetuning(None, tmp_path / "run", ["schedule.num_updates=3"], resume=True).update == 3
+
+
+def test_a_directory_is_trained_by_one_run_at_a_time(corpus, tmp_path):
+    recipe, run = write_recipe(tmp_path / "recipe.yaml", corpus["train"]), tmp_path / "run"
+    run_finetuning(recipe, run, ["schedule.num_updates=2"])
+    before = (run / "recipe.yaml").read_text()
+    holder = (
+        f"from unispeech.training.run import lock_run as f; x = f(__import__('pathlib').Path({str(run)!r}))"
+    )
+    wait = "; print('held', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", holder + wait], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(ValueError, match=r"run: must be trained by one run at a time, but another"):
+            run_finetuning(None, run, ["schedule.num_updates=3"], resume=True)
+        assert (run / "recipe.yaml").read_text() == before
+        other.kill()
+    assert run_finetuning(None, run, ["schedule.num_updates=3"], resume=True).update == 3
 
 
 def test_a_resumption_puts_a_checkpoint_into_its_place(corpus, tmp_path):

@@ -31,7 +31,7 @@ def align(
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     device: str = "auto",
     precision: Literal["auto", "float32", "bf16"] = "auto",
-    window_seconds: float = 30.0,
+    window_seconds: float = 20.0,
 ) -> int:
     """Find when the phones and words of a known text are said.
 

@@ -21,8 +21,8 @@ def embed(
     device: str = "auto",
     precision: Literal["auto", "float32", "bf16"] = "auto",
     batch_seconds: float = 60.0,
-    window_seconds: float = 30.0,
-    overlap_seconds: float = 2.0,
+    window_seconds: float = 20.0,
+    overlap_seconds: float = 1.0,
 ) -> int:
     """Write the representations of recordings: a vector for each 20 ms, or one for the whole.
 

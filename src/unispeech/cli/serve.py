@@ -19,7 +19,7 @@ def serve(
     precision: Literal["auto", "float32", "bf16", "int8"] = "auto",
     engine: Literal["auto", "torch", "openvino", "onnxruntime"] = "torch",
     batch_seconds: float = 60.0,
-    window_seconds: float = 30.0,
+    window_seconds: float = 20.0,
     g2p: Literal["epitran", "espeak"] | None = None,
     language: str | None = None,
     lexicon: Path | None = None,

@@ -108,7 +108,9 @@ class EspeakProcess:
             """Names of the voice variants that are installed."""
             found, _ = self._ask({"find": VOICES.get(voice, voice)})
             if found["voice"] is None:
-                raise ValueError(f"`voice` must be a language or voice of espeak-ng, but is {voice!r}.")
+                raise ValueError(
+                    f"`language` must be one of espeak-ng, or the name of a voice of it, but is {voice!r}."
+                )
             self.voice: str = found["voice"]
             """Name by which espeak-ng knows the voice."""
         except BaseException:

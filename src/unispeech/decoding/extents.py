@@ -7,12 +7,11 @@ of the evidence is the greatest. The evidence for a symbol is its log-probabilit
 the blank, less its mean over all blank frames (a label prior); the evidence for silence is that nothing is
 likely and the recording quiet; a boundary is likely where the spectrum changes.
 
-Shapes in this file: T frames, N vocabulary, L spans, P points (four to a frame).
+Shapes in this file: T frames, N vocabulary, L spans, U distinct symbols, P points (four to a frame).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -59,16 +58,14 @@ CHANGE_WEIGHT = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class _Evidence:
-    """What is known of every frame and point."""
+    """What speaks for an end before each point; within a gap between two spans only differences count."""
 
-    symbols: npt.NDArray[np.float32]
-    """(T, U) for each distinct symbol that is said."""
-    columns: dict[int, int]
-    """Id of a symbol -> its column."""
-    silence: Floats
-    """(P,) for silence, per point."""
-    changes: Floats
-    """(P + 1,) for a boundary before each point."""
+    to_silence: Floats
+    """(P + 1,) for the symbol on the left before it, silence behind it."""
+    from_silence: Floats
+    """(P + 1,) for silence before it, the symbol on the right behind it."""
+    to_symbol: Floats
+    """(P + 1,) for the symbol on the left before it, the one on the right behind it."""
 
 
 def extents(
@@ -112,39 +109,83 @@ def extents(
         )
     if not spans:
         return []
-    evidence = _weigh(np.asarray(log_probs), blank, {span.token for span in spans}, acoustics)
-    ends = [_before_all(evidence, spans[0])]
-    for left, right in pairwise(spans):
-        ends += _between(evidence, left, right)
-    ends.append(_behind_all(evidence, spans[-1], num_frames))
+    firsts = np.array([_centre_of(span.end_frame - 1) for span in spans])
+    lasts = np.array([_centre_of(span.start_frame) for span in spans])
+    evidence = _weigh(np.asarray(log_probs), blank, spans, firsts, lasts, acoustics)
+    # What is before the first symbol and behind the last one is silence.
+    ends = [int(evidence.from_silence[: lasts[0]].argmax())]
+    for first, last in zip(firsts[:-1].tolist(), lasts[1:].tolist(), strict=True):
+        ends += _between(evidence, first, last)
+    ends.append(int(firsts[-1]) + 1 + int(evidence.to_silence[firsts[-1] + 1 :].argmax()))
     # The beginning of point p, in frames: the centre of frame 0 lies in the middle of points 0 to 3.
     times = [max(frame_to_seconds(end / POINTS - 0.5, kernels, strides), 0.0) for end in ends]
     return list(zip(times[::2], times[1::2], strict=True))
 
 
 def _weigh(
-    log_probs: npt.NDArray[np.floating], blank: int, said: set[int], acoustics: Acoustics | None
+    log_probs: npt.NDArray[np.floating],
+    blank: int,
+    spans: Sequence[TokenSpan],
+    firsts: npt.NDArray[np.int64],
+    lasts: npt.NDArray[np.int64],
+    acoustics: Acoustics | None,
 ) -> _Evidence:
-    """Turn log-probabilities and acoustics into evidence."""
+    """Turn log-probabilities and acoustics into evidence.
+
+    Behind `firsts`, (L,), each span's symbol is the one on the left, until `lasts`, (L,), it is the one on
+    the right.
+    """
     is_blank = log_probs[:, blank] > np.log(0.5)
     if is_blank.sum() < 2:
         is_blank = np.ones(len(log_probs), np.bool_)
     mass = _mass_beside(log_probs, blank)
-    tokens = sorted(token for token in said if token >= 0)
+    points = np.arange(len(log_probs) * POINTS)
+    spread = float(mass[is_blank].std())
+    unlikely = (mass[is_blank].mean() - mass) / spread if spread > 0 else np.zeros(len(mass))
+    silence = SILENCE_EVIDENCE + BLANK_WEIGHT * _at_points(unlikely[:, None], np.zeros_like(points))
+    changes = np.zeros(len(points) + 1)
+    if acoustics is not None:
+        silence += LEVEL_WEIGHT * _quietness(acoustics.levels)
+        changes = CHANGE_WEIGHT * acoustics.changes
+    symbols, columns = _symbols(log_probs, mass, is_blank, [span.token for span in spans])
+    left = columns[np.maximum(np.searchsorted(firsts, points, side="right") - 1, 0)]
+    right = columns[np.minimum(np.searchsorted(lasts, points, side="right"), len(spans) - 1)]
+    silent, before, behind = (
+        np.concatenate([[0.0], np.cumsum(values / POINTS)])
+        for values in (silence, _at_points(symbols, left), _at_points(symbols, right))
+    )
+    return _Evidence(
+        to_silence=before - silent + changes,
+        from_silence=silent - behind + changes,
+        to_symbol=before - behind + changes,
+    )
+
+
+def _symbols(
+    log_probs: npt.NDArray[np.floating],
+    mass: npt.NDArray[np.float32],
+    is_blank: npt.NDArray[np.bool_],
+    said: Sequence[int],
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """(T, U) evidence for each distinct symbol, also what cannot be spelled; (L,) the column of each span."""
+    tokens = sorted(set(said))
     rows = np.maximum(log_probs[:, tokens], FLOOR).astype(np.float32)
     rows -= mass[:, None]
     rows -= rows[is_blank].mean(axis=0)
     np.clip(rows, -LIMIT, LIMIT, out=rows)
-    spread = float(mass[is_blank].std())
-    unlikely = (mass[is_blank].mean() - mass) / spread if spread > 0 else np.zeros(len(mass))
-    places = _centres(0, len(rows) * POINTS)
-    silence = SILENCE_EVIDENCE + BLANK_WEIGHT * np.interp(places, np.arange(len(rows)), unlikely)
-    changes = np.zeros(len(places) + 1)
-    if acoustics is not None:
-        silence += LEVEL_WEIGHT * _quietness(acoustics.levels)
-        changes = CHANGE_WEIGHT * acoustics.changes
-    columns = {token: column for column, token in enumerate(tokens)}
-    return _Evidence(symbols=rows, columns=columns, silence=silence / POINTS, changes=changes)
+    rows[:, [column for column, token in enumerate(tokens) if token < 0]] = WILDCARD_EVIDENCE
+    return rows, np.searchsorted(tokens, said)
+
+
+def _at_points(rows: npt.NDArray[np.floating], columns: npt.NDArray[np.int64]) -> Floats:
+    """(T, U) values at the centres of frames -> (P,) between them, of the column (P,) that each wants."""
+    points = np.arange(len(columns))
+    frames = points // POINTS
+    away = (points % POINTS - (POINTS - 1) / 2) / POINTS
+    beside = np.clip(frames + np.sign(away).astype(np.int64), 0, len(rows) - 1)
+    near = rows[frames, columns].astype(np.float64)
+    values: Floats = near + np.abs(away) * (rows[beside, columns] - near)
+    return values
 
 
 def _mass_beside(log_probs: npt.NDArray[np.floating], blank: int) -> npt.NDArray[np.float32]:
@@ -168,59 +209,19 @@ def _quietness(levels: Floats) -> Floats:
     return quietness
 
 
-def _centres(first: int, last: int) -> Floats:
-    """The centres of points, in frames."""
-    centres: Floats = (np.arange(first, last) - (POINTS - 1) / 2) / POINTS
-    return centres
-
-
-def _sums(values: Floats) -> Floats:
-    """Sums up to every boundary, the first one included."""
-    return np.concatenate([[0.0], np.cumsum(values)])
-
-
-def _symbol(evidence: _Evidence, token: int, first: int, last: int) -> Floats:
-    """The evidence for a token summed up over points, from `first` to every boundary up to `last`."""
-    if token < 0:
-        return _sums(np.full(last - first, WILDCARD_EVIDENCE / POINTS))
-    start, stop = max(first // POINTS - 1, 0), last // POINTS + 2
-    frames = evidence.symbols[start:stop, evidence.columns[token]]
-    return _sums(np.interp(_centres(first, last) - start, np.arange(len(frames)), frames) / POINTS)
-
-
 def _centre_of(frame: int) -> int:
     """The boundary in the middle of a frame."""
     return frame * POINTS + POINTS // 2
 
 
-def _between(evidence: _Evidence, left: TokenSpan, right: TokenSpan) -> tuple[int, int]:
+def _between(evidence: _Evidence, first: int, last: int) -> tuple[int, int]:
     """Where the left symbol ends and the right one begins: apart if silence is between, else the same."""
-    first, last = _centre_of(left.end_frame - 1), _centre_of(right.start_frame)
-    changes = evidence.changes[first : last + 1]
-    to_left, to_right = (_symbol(evidence, span.token, first, last) for span in (left, right))
-    silent = _sums(evidence.silence[first:last])
     # One point at least stays with either symbol.
-    inside = slice(1, last - first)
-    ends = (to_left - silent + changes)[inside]
-    starts = (silent - to_right + changes)[inside]
-    together = (to_left - to_right + changes)[inside]
+    inside = slice(first + 1, last)
+    ends, together = evidence.to_silence[inside], evidence.to_symbol[inside]
     cut = int(together.argmax())
-    apart = np.maximum.accumulate(ends) + starts
+    apart = np.maximum.accumulate(ends) + evidence.from_silence[inside]
     begin = int(apart.argmax())
     if apart[begin] - PAUSE_COST > together[cut]:
         return first + 1 + int(ends[: begin + 1].argmax()), first + 1 + begin
     return first + 1 + cut, first + 1 + cut
-
-
-def _before_all(evidence: _Evidence, span: TokenSpan) -> int:
-    """Where the first symbol begins; what is before it is silence."""
-    last = _centre_of(span.start_frame)
-    silent, symbol = _sums(evidence.silence[:last]), _symbol(evidence, span.token, 0, last)
-    return int((silent - symbol + evidence.changes[: last + 1])[:-1].argmax())
-
-
-def _behind_all(evidence: _Evidence, span: TokenSpan, num_frames: int) -> int:
-    """Where the last symbol ends; what is behind it is silence."""
-    first, last = _centre_of(span.end_frame - 1), num_frames * POINTS
-    silent, symbol = _sums(evidence.silence[first:]), _symbol(evidence, span.token, first, last)
-    return first + 1 + int((symbol - silent + evidence.changes[first:])[1:].argmax())

@@ -25,7 +25,7 @@ NUM_BANDS = 24
 """Bands of equal width on the mel scale, from 0 to 8 kHz."""
 
 REACH = 2
-"""Points on either side of a boundary whose spectra are compared: 10 ms."""
+"""Points on either side of a boundary whose spectra are compared: 10 ms, a pair of points."""
 
 FLOOR = 1e-7
 """Added to the power of a band, as a share of the mean power: what is 70 dB below is no change."""
@@ -87,7 +87,7 @@ def measure_blocks(
     num_points = num_frames * POINTS
     levels = np.zeros(num_points)
     spectra = np.zeros((num_points, NUM_BANDS), np.float32)
-    window, bands = np.hanning(WINDOW).astype(np.float32), _mel_bands()
+    window, bands = np.hanning(WINDOW).astype(np.float32), _mel_bands().astype(np.float32)
     # The mean power under a window, by Parseval.
     floor = FLOOR * mean_square * float(np.square(window).sum()) * WINDOW / 2 + 1e-20
     done = 0
@@ -100,7 +100,7 @@ def measure_blocks(
     for start in range(0, num_points, CHUNK):
         stop = min(start + CHUNK, num_points)
         before = max(start - REACH, 0)
-        near = _distances(spectra[before : stop + REACH].astype(np.float64))
+        near = _distances(spectra[before : stop + REACH])
         changes[start:stop] = near[start - before : stop - before]
     mean = changes.mean()
     # In digital silence there is nothing but rounding.
@@ -144,14 +144,10 @@ def _mel_bands() -> Floats:
     return triangles
 
 
-def _distances(spectra: Floats) -> Floats:
-    """(P, M) log spectra -> (P,) distances between the means of those before each point and those from it."""
-    num_points = len(spectra)
-    sums = np.concatenate([np.zeros((1, NUM_BANDS)), np.cumsum(spectra, axis=0)])
-    places = np.arange(1, num_points)
-    before, behind = np.maximum(places - REACH, 0), np.minimum(places + REACH, num_points)
-    left = (sums[places] - sums[before]) / (places - before)[:, None]
-    right = (sums[behind] - sums[places]) / (behind - places)[:, None]
-    distances = np.zeros(num_points)
-    distances[1:] = np.sqrt(np.square(left - right).mean(axis=1))
+def _distances(spectra: npt.NDArray[np.float32]) -> Floats:
+    """(P, M) log spectra -> (P,) distances between the means of the two before each and the two from it."""
+    padded = np.pad(spectra, ((REACH - 1, REACH - 1), (0, 0)), mode="edge")
+    means = (padded[1:] + padded[:-1]) / 2
+    distances = np.zeros(len(spectra))
+    distances[1:] = np.sqrt(np.square(means[REACH:] - means[:-REACH]).mean(axis=1))
     return distances

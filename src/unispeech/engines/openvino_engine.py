@@ -5,6 +5,7 @@ Shapes in this file: B batch, T frames, N vocabulary.
 
 import functools
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,10 @@ HINTS = {"float32": "f32", "bf16": "bf16", "int8": "f32"}
 SHORT = 5 * SAMPLE_RATE
 """Samples up to which utterances run side by side; longer ones gain nothing by it and take more memory."""
 
+MANY = 60 * SAMPLE_RATE
+"""Samples of short utterances that run one after the other before they run side by side, which takes a second
+to prepare."""
+
 
 class OpenvinoEngine(GraphEngine):
     """Runs a recogniser in OpenVINO.
@@ -46,18 +51,29 @@ class OpenvinoEngine(GraphEngine):
     def __init__(self, made: Made, precision: str) -> None:
         super().__init__(made.facts, precision)
         self._hint = "bf16" if precision == "int8" and has_bf16() else HINTS[precision]
+        self._lock, self._num_short = threading.Lock(), 0
         graph, weights = made.parts
         self._model = core().read_model(graph, openvino.Tensor(np.frombuffer(weights, np.uint8)))
 
     def run(self, feed: Feed) -> npt.NDArray[np.float32]:
-        """Run the graph with all threads."""
-        log_probs: npt.NDArray[np.float32] = self._request.infer(dict(feed), share_inputs=True)[0]
+        """Run the graph with all threads; of several callers one at a time."""
+        with self._lock:
+            log_probs: npt.NDArray[np.float32] = self._request.infer(dict(feed), share_inputs=True)[0]
         return log_probs
 
     def run_all(self, feeds: Sequence[Feed]) -> list[npt.NDArray[np.float32]]:
         """Run short utterances side by side, which keeps threads from waiting for one another."""
-        if len(feeds) < 2 or max(feed["waveforms"].size for feed in feeds) > SHORT:
+        sizes = [feed["waveforms"].size for feed in feeds]
+        if len(feeds) < 2 or max(sizes) > SHORT:
             return super().run_all(feeds)
+        self._num_short += sum(sizes)
+        if self._num_short <= MANY:
+            return super().run_all(feeds)
+        with self._lock:
+            return self._run_side_by_side(feeds)
+
+    def _run_side_by_side(self, feeds: Sequence[Feed]) -> list[npt.NDArray[np.float32]]:
+        """Run utterances on one core each."""
         found: dict[int, npt.NDArray[np.float32]] = {}
 
         def keep(request: Any, place: int) -> None:

@@ -65,7 +65,7 @@ class Aligner:
         wildcard: bool = False,
         device: str | torch.device = "auto",
         precision: Precision = "auto",
-        window_seconds: Seconds = 30.0,
+        window_seconds: Seconds = 20.0,
     ) -> None:
         if not isinstance(model, Transcriber):
             model = Transcriber(model, device=device, precision=precision, window_seconds=window_seconds)

@@ -97,8 +97,8 @@ class Embedder:
         device: str | torch.device = "auto",
         precision: Precision = "auto",
         batch_seconds: Seconds = 60.0,
-        window_seconds: Seconds = 30.0,
-        overlap_seconds: Seconds = 2.0,
+        window_seconds: Seconds = 20.0,
+        overlap_seconds: Seconds = 1.0,
     ) -> None:
         for name, value, choices in (
             ("pooling", pooling, get_args(Pooling)),

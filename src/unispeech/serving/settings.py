@@ -29,8 +29,8 @@ class ModelSettings:
     """As in `Transcriber`; classifiers run in torch whatever it is."""
     batch_seconds: Seconds = 60.0
     """Most seconds of audio that run at once, padding included; 0 runs every request alone."""
-    window_seconds: Seconds = 30.0
-    """Most seconds that the network hears at once of one recording, at least 1; they overlap by 2 s on either
+    window_seconds: Seconds = 20.0
+    """Most seconds that the network hears at once of one recording, at least 1; they overlap by 1 s on either
     side, by a quarter where that is less."""
     g2p: Method | None = None
     """How alignment says a text where the model writes phones; None: it takes phones only."""
@@ -46,7 +46,7 @@ class ModelSettings:
     @property
     def overlap_seconds(self) -> Seconds:
         """Seconds at either side of a window that are heard but not kept."""
-        return min(2.0, self.window_seconds / 4)
+        return min(1.0, self.window_seconds / 4)
 
     @property
     def shown_name(self) -> str:

@@ -10,11 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic
 
+from filelock import FileLock, Timeout
+
 from unispeech.training.recipe import R, load_recipe
 from unispeech.training.settings import dump_settings, first_difference
 from unispeech.training.state import find_checkpoint
 
 RECIPE_FILE = "recipe.yaml"
+
+LOCK_FILE = ".lock"
+"""Held by the process that trains; the system lets go of it when that ends, however it ends."""
 
 CHANGEABLE = ("optim", "schedule", "runtime")
 """Sections that a resumption may set anew."""
@@ -90,13 +95,36 @@ def open_run(
     return Run(directory=directory, recipe=recipe, checkpoint=find_checkpoint(directory, report))
 
 
+def lock_run(directory: Path) -> FileLock:
+    """Keep others from training in a run directory, which is made.
+
+    Args:
+        directory: The run directory.
+
+    Returns:
+        The lock, to be released when the run ends.
+
+    Raises:
+        ValueError: If another run holds it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(directory / LOCK_FILE)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(
+            f"{directory}: must be trained by one run at a time, but another one is at work; wait for it, "
+            "or name another directory."
+        ) from None
+    return lock
+
+
 def write_recipe(run: Run[R]) -> None:
-    """Make the run directory and write the complete recipe into it.
+    """Write the complete recipe into the run directory.
 
     Args:
         run: The run.
     """
-    run.directory.mkdir(parents=True, exist_ok=True)
     beside = run.directory / f"{RECIPE_FILE}.new"
     beside.write_text(dump_settings(run.recipe), encoding="utf-8")
     os.replace(beside, run.directory / RECIPE_FILE)

@@ -1,7 +1,8 @@
 """What every run does around its stage: open the directory, join the processes, run the loop, report."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic
@@ -20,7 +21,7 @@ from unispeech.text import Vocabulary
 from unispeech.training.loop import Outcome, TrainingLoop
 from unispeech.training.processes import check_compiler, make_accelerator
 from unispeech.training.recipe import R
-from unispeech.training.run import Run, open_run, write_recipe
+from unispeech.training.run import Run, lock_run, open_run, write_recipe
 from unispeech.training.settings import dump_settings
 from unispeech.training.stage import Stage
 from unispeech.training.state import BEST, TrainingState, load_state, seed_update, settle_checkpoints
@@ -121,6 +122,9 @@ class Session(Generic[R]):
 
         Returns:
             How it ended.
+
+        Raises:
+            ValueError: If another run is at work in the directory.
         """
         run, recipe, report = self.run, self.recipe, self.report
         if recipe.model.gradient_checkpointing:
@@ -144,16 +148,34 @@ class Session(Generic[R]):
             accelerator=self.accelerator,
         )
         self.accelerator.wait_for_everyone()  # all have read the checkpoint
-        # Not before: a resumption that is refused leaves the recipe of the run as it was.
-        if self.accelerator.is_main_process:
-            write_recipe(run)
-            settle_checkpoints(run.directory)
-        outcome = loop.run()
+        with self._locked():
+            # Not before: a resumption that is refused leaves the recipe of the run as it was.
+            if self.accelerator.is_main_process:
+                write_recipe(run)
+                settle_checkpoints(run.directory)
+            outcome = loop.run()
         unreadable = set(gather_object(list(train_batches.unreadable)))
         if unreadable:
             report(f"{len(unreadable)} utterances were left out because they cannot be read")
         _report_outcome(run.directory, stage.metric, outcome, report)
         return outcome
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the run directory, or end all processes where another run holds it."""
+        failure, lock = None, None
+        if self.accelerator.is_main_process:
+            try:
+                lock = lock_run(self.run.directory)
+            except ValueError as error:
+                failure = str(error)
+        if message := next(filter(None, gather_object([failure])), None):
+            raise ValueError(message)
+        try:
+            yield
+        finally:
+            if lock is not None:
+                lock.release()
 
 
 def open_session(
