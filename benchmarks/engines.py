@@ -3,7 +3,8 @@
     python benchmarks/engines.py [--part one] [--part folder] [--part hour] [--part start]
                                  [--size base] [--size large] [--model examples/checkpoint] [--threads 2]
                                  [--seconds 10] [--repeats 7] [--processor-time]
-                                 [--recordings 200] [--minutes 60] [--batch-size 1 8 16] [--rounds 1]
+                                 [--recordings 200] [--minutes 60] [--batch-size 1 8 16]
+                                 [--chunk-seconds 10 20 30] [--rounds 1]
 
 `one`: an utterance, random weights of each size, the engines in turn; medians, the ratio to transformers, the
 largest difference of a log-probability, and the share of the matrix-product peak of the precision, which is
@@ -11,7 +12,7 @@ measured first. NNCF's own int8 stands beside ours where the package is installe
 weights are narrowed in int8 whatever they would name: PER is measured on a trained checkpoint, see
 docs/engines.md. `folder`: recordings of 1 to 20 s against transformers' pipeline
 with each batch size, which gets them in the order of the folder, as a user would call it. `hour`: one file
-against the pipeline with chunk_length_s=30 and the batch size that was fastest on its first minutes. Both are
+against the pipeline with the chunk_length_s and batch size that were fastest on its first minute. Both are
 made of the carried sentences; each contender runs in a process of its own, files read, text and times made.
 --model may be base or large there: random weights of that size, all narrowed in int8.
 `start`: cold processes, the engine cached.
@@ -268,26 +269,32 @@ def race_hour(say: Say, options: argparse.Namespace, folder: Path) -> None:
     """One long file."""
     model, seconds = model_directory(options.model, folder), 60 * options.minutes
     start, path = folder / "start.wav", folder / "long.wav"
-    for place, length in ((start, min(seconds, 240)), (path, seconds)):
+    for place, length in ((start, min(seconds, 60)), (path, seconds)):
         with soundfile.SoundFile(place, "w", SAMPLE_RATE, 1) as file:
             for number in range(-(-round(length) // 60)):
                 file.write(
                     carried_sound(60 * SAMPLE_RATE, number)[: round((length - 60 * number) * SAMPLE_RATE)]
                 )
     say(f"\n## One file of {options.minutes:g} minutes: {options.model}\n")
-    tried = {size: race(peer(model, options, size, 30.0), [start])[0].seconds for size in options.batch_size}
-    best = min(tried, key=lambda size: tried[size])
-    shown = ", ".join(f"{size}: {taken:.1f} s" for size, taken in tried.items())
-    say(f"The pipeline's batch sizes on its first {min(seconds, 240):.0f} s: {shown}.\n")
+    tried = {
+        (chunk, size): race(peer(model, options, size, chunk), [start])[0].seconds
+        for chunk in options.chunk_seconds
+        for size in options.batch_size
+    }
+    chunk, size = min(tried, key=lambda pair: tried[pair])
+    shown = ", ".join(f"{chunk:g} s by {size}: {taken:.1f} s" for (chunk, size), taken in tried.items())
+    say(f"The pipeline's chunk_length_s and batch_size on the first {min(seconds, 60):.0f} s: {shown}.\n")
     say(
         "| engine | s | least to most | audio s/s | to the pipeline | padding | MB above the model |\n"
         "|---|---|---|---|---|---|---|"
     )
-    runs = race(peer(model, options, best, 30.0), [path], options.rounds)
+    best = peer(model, options, size, chunk)
+    runs = race(best, [path], options.rounds, first=start)
     references = [statistics.median(run.seconds for run in runs)]
-    say(row(f"transformers pipeline, chunk_length_s=30, batch_size={best}", runs, references, seconds))
+    say(row(f"transformers pipeline, chunk_length_s={chunk:g}, batch_size={size}", runs, references, seconds))
     for contender in ours(model, options):
-        say(row(contender.name, race(contender, [path], options.rounds), references, seconds))
+        runs = race(contender, [path], options.rounds, first=start)
+        say(row(contender.name, runs, references, seconds))
 
 
 def measure_start(say: Say, options: argparse.Namespace, folder: Path) -> None:
@@ -367,6 +374,7 @@ def main() -> None:
     parser.add_argument("--recordings", type=int, default=200)
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--batch-size", type=int, nargs="+", default=[1, 8, 16])
+    parser.add_argument("--chunk-seconds", type=float, nargs="+", default=[10.0, 20.0, 30.0])
     parser.add_argument("--rounds", type=int, default=1, help="passes over the folder and the long file")
     parser.add_argument("--output", type=Path, help="default: benchmarks/results/DATE-engines.md")
     options = parser.parse_args()

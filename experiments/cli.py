@@ -126,6 +126,24 @@ def report(
     return 0
 
 
+@app.command
+def gradients(runs: tuple[Path, ...], *, num_batches: int = 16) -> int:
+    """Print how hard contrast and CTC pull at the weights that stage 1 ended with.
+
+    Args:
+        runs: Run directories of stage 1, such as runs/experiments/en-0-uni1-d38b7048/run.
+        num_batches: Batches of their labelled data.
+    """
+    from experiments.gradients import measure
+
+    print("| run | part | contrast to CTC, mean gradient | single batches | cosine |\n|---|---|---|---|---|")
+    for run in runs:
+        for part, pull in measure(run, num_batches).items():
+            numbers = f"{pull.ratio:.2f} | {pull.ratio_of_batches:.2f} | {pull.cosine:.2f}"
+            print(f"| {run.parent.name} | {part} | {numbers} |", flush=True)
+    return 0
+
+
 def select(steps: Sequence[Step], only: Sequence[str]) -> list[Step]:
     """The scores whose names match, with all that they need.
 
