@@ -237,15 +237,7 @@ class BatchPlan:
             batch_seconds=batch_seconds,
             batch_utterances=batch_utterances,
         )
-        settings: tuple[object, ...] = (
-            *(batch_seconds, batch_utterances, self._constraint.bounds, shuffle, seed),
-            # What is not set changes no number: runs of older versions go on.
-            *(["parts", self._sizes] if self._is_interleaved() else []),
-            *(["crop", self._max_seconds] if crop else []),
-            *([] if speed is None else ["speed", speed]),
-            *([] if self._resampling is None else ["language", language_exponent, self._resampling.ratios]),
-        )
-        self.fingerprint = zlib.crc32(repr(settings).encode(), self._checksum)
+        self.fingerprint = self._fingerprint(language_exponent)
         """A number that changes with the data and with every setting that changes the batches."""
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[DrawnBatch]:
@@ -312,6 +304,19 @@ class BatchPlan:
 
     def _fits(self, cut: MonoCut) -> bool:
         return bool(self._min_seconds <= cut.duration and (self._crop or cut.duration <= self._max_seconds))
+
+    def _fingerprint(self, language_exponent: float | None) -> int:
+        """A checksum of what was scanned and of the settings."""
+        limits, speed = self._constraint, None if self._augmentation is None else self._augmentation.speed
+        settings: tuple[object, ...] = (
+            *(limits.batch_seconds, limits.batch_utterances, limits.bounds, self._shuffle, self._seed),
+            # What is not set changes no number: runs of older versions go on.
+            *(["parts", self._sizes] if self._is_interleaved() else []),
+            *(["crop", self._max_seconds] if self._crop else []),
+            *([] if speed is None else ["speed", speed]),
+            *([] if self._resampling is None else ["language", language_exponent, self._resampling.ratios]),
+        )
+        return zlib.crc32(repr(settings).encode(), self._checksum)
 
     def _is_interleaved(self) -> bool:
         return self._shuffle and len(self._parts) > 1 and sum(self._sizes) > _BUFFER_SIZE
