@@ -1,6 +1,6 @@
 """Every engine beside transformers in float32: an utterance, a folder, an hour, a cold start.
 
-    python benchmarks/engines.py [--part one] [--part folder] [--part hour] [--part start]
+    python benchmarks/engines.py [--part one] [--part profile] [--part folder] [--part hour] [--part start]
                                  [--size base] [--size large] [--model examples/checkpoint] [--threads 2]
                                  [--seconds 10] [--repeats 7] [--processor-time]
                                  [--recordings 200] [--minutes 60] [--batch-size 1 8 16]
@@ -15,7 +15,7 @@ with each batch size, which gets them in the order of the folder, as a user woul
 against the pipeline with the chunk_length_s and batch size that were fastest on its first minute. Both are
 made of the carried sentences; each contender runs in a process of its own, files read, text and times made.
 --model may be base or large there: random weights of that size, all narrowed in int8.
-`start`: cold processes, the engine cached.
+`start`: cold processes, the engine cached. `profile`: where OpenVINO's time goes in int8.
 
 --processor-time counts processor seconds in `one`, for machines that others use too: on one core by taskset.
 The report goes to benchmarks/results/DATE-engines.md, or where --output says.
@@ -54,7 +54,7 @@ from unispeech.text import Vocabulary
 Say = Callable[[str], None]
 """Takes a line of the report."""
 
-PARTS = ("one", "folder", "hour", "start")
+PARTS = ("one", "profile", "folder", "hour", "start")
 SIZES = {"base": {}, "large": LARGE}
 
 
@@ -297,6 +297,45 @@ def race_hour(say: Say, options: argparse.Namespace, folder: Path) -> None:
         say(row(contender.name, runs, references, seconds))
 
 
+KINDS = {
+    "FullyConnectedQuantizedLegacy": "products of 8 bits",
+    "FullyConnected": "products",
+    "Subgraph": "attention",
+    "GroupConvolution": "positional convolution",
+    "MatMul": "first convolution",
+}
+"""OpenVINO's kind of node -> what it is here."""
+
+
+def profile(say: Say, size: str, options: argparse.Namespace) -> None:
+    """Where OpenVINO's time goes, as its own counters have it: int8, one short and one long utterance."""
+    from unispeech.engines.openvino_engine import OpenvinoEngine, core
+    from unispeech.engines.openvino_graph import openvino
+
+    torch.manual_seed(0)
+    made = make_narrow(UniSpeechForCTC(UniSpeechConfig(**SIZES[size])).eval())
+    engine = OpenvinoEngine(made, "int8")
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "PERF_COUNT": True}
+    model = core().read_model(made.parts[0], openvino.Tensor(np.frombuffer(made.parts[1], np.uint8)))
+    request = core().compile_model(model, "CPU", settings).create_infer_request()
+    say(f"\n## Where the time goes: {size}, int8\n\n| seconds | part | ms | share |\n|---|---|---|---|")
+    for seconds in (options.seconds, 3 * options.seconds):
+        waveform = carried_sound(round(seconds * SAMPLE_RATE), 0)
+        feed = dict(engine.feed(waveform, num_frames(len(waveform), engine.kernels, engine.strides)))
+        times: dict[str, list[float]] = {}
+        for _ in range(options.repeats + 1):
+            request.infer(feed)
+            spent: dict[str, float] = {}
+            for node in request.profiling_info:
+                kind = KINDS.get(node.node_type, "all else")
+                spent[kind] = spent.get(kind, 0.0) + 1e3 * node.real_time.total_seconds()
+            for kind, taken in spent.items():
+                times.setdefault(kind, []).append(taken)
+        middles = {kind: statistics.median(taken[1:]) for kind, taken in times.items()}
+        for kind, middle in sorted(middles.items(), key=lambda pair: -pair[1]):
+            say(f"| {seconds:g} | {kind} | {middle:.0f} | {100 * middle / sum(middles.values()):.0f} % |")
+
+
 def measure_start(say: Say, options: argparse.Namespace, folder: Path) -> None:
     """Cold processes, the engine cached by the first."""
     path = folder / "three.wav"
@@ -351,6 +390,9 @@ def report(say: Say, options: argparse.Namespace) -> None:
     if "one" in options.part:
         for size in options.size:
             race_one(say, size, options, clock)
+    if "profile" in options.part and is_installed("openvino"):
+        for size in options.size:
+            profile(say, size, options)
     with tempfile.TemporaryDirectory() as folder:
         if "folder" in options.part:
             race_folder(say, options, Path(folder))
