@@ -90,7 +90,6 @@ def test_short_utterances_run_one_by_one_until_they_are_many(monkeypatch):
     for is_alone in (True, False):
         engine.log_probs(waveforms)
         assert ("_queue" in vars(engine)) is not is_alone
-    engine.log_probs([noise(9000), noise(6 * 16_000)])
 
 
 def test_threads_take_turns(pair):
