@@ -1,6 +1,7 @@
 """`unispeech pretrain` from recipe to run directory, and each stage from the one before it."""
 
 import json
+import re
 import warnings
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def test_stage_two_carries_everything_over_and_learns_by_contrast(stage_one, sta
     assert not torch.equal(one.quantizer.codevectors, two.quantizer.codevectors)
     assert two.config.negatives_from == "masked"
     assert not log(stage_two, "loss/ctc")
-    assert not log(stage_two, "dev/per")
+    assert log(stage_two, "dev/per"), "of the head that it carries"
     assert log(stage_two, "dev/loss/contrastive")
     assert log(stage_two, "temperature")[0] == 2.0, "the count of updates starts anew"
     assert Vocabulary.load(stage_two / "best").symbols == ("<pad>", "a", "b", "c", "d")
@@ -107,6 +108,39 @@ def test_stage_two_starts_with_the_weights_of_stage_one(corpus, stage_one, tmp_p
     one, two = load_model(stage_one / "best").state_dict(), load_model(tmp_path / "run" / "last").state_dict()
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_dev_phones_that_the_head_does_not_know_are_told_and_not_judged(corpus, tmp_path, capfd):
+    model = UniSpeechForPreTraining(UniSpeechConfig(num_ctc_classes=4, **TINY | QUANTIZER))
+    save_model(model, tmp_path / "narrow", Vocabulary.build(["a b c"], kind="phones"))
+    data = {"unlabelled": [str(corpus["unlabelled"])], "dev": [str(corpus["dev"])]}
+    run_pretraining(
+        write_recipe(tmp_path / "recipe.yaml", init=tmp_path / "narrow", data=data), tmp_path / "run"
+    )
+    assert re.search(r"dev: no dev/per, .*: d \(\d+ times", "".join(capfd.readouterr().err.splitlines()))
+    assert log(tmp_path / "run", "dev/loss/contrastive")
+    assert not log(tmp_path / "run", "dev/per")
+
+
+def test_the_gradient_of_stage_two_is_whole_again_in_stage_three(corpus, stage_one, tmp_path):
+    data = {"unlabelled": [str(corpus["unlabelled"])]}
+    scaled = write_recipe(
+        tmp_path / "recipe.yaml", init=stage_one, data=data, objective={"feature_grad_mult": 0.1}
+    )
+    run_pretraining(scaled, tmp_path / "two", ["schedule.num_updates=1"])
+    tuning = tmp_path / "finetune.yaml"
+    tuning.write_text(
+        yaml.safe_dump({
+            "version": 1,
+            "model": {"init": str(tmp_path / "two")},
+            "data": {"train": [str(corpus["labelled"])], "batch_seconds": 4},
+            "schedule": {"num_updates": 1},
+            "runtime": {"precision": "float32"},
+        })
+    )
+    run_finetuning(tuning, tmp_path / "three")
+    configs = (load_model(tmp_path / run / "last").config for run in ("two", "three"))
+    assert [config.feature_grad_mult for config in configs] == [0.1, 1.0]
 
 
 def test_stage_three_starts_from_the_run_of_a_stage(corpus, stage_two, tmp_path, capfd):
@@ -262,6 +296,20 @@ def test_a_share_of_everything_is_refused(corpus, tmp_path):
     both = {name: [str(corpus[name])] for name in ("labelled", "unlabelled")}
     recipe = write_recipe(tmp_path / "recipe.yaml", data=both | {"unlabelled_share": 1.0})
     refused(recipe, tmp_path / "run", ValueError, r"`data.unlabelled_share` must lie between 0 and 1")
+
+
+def test_a_share_of_one_stream_is_refused(corpus, tmp_path):
+    data = {"labelled": [str(corpus["labelled"])], "unlabelled_share": 0.25}
+    recipe = write_recipe(tmp_path / "recipe.yaml", data=data)
+    message = r"recipe.yaml:\d+: `data.unlabelled_share` must be left out with one stream, but is 0.25"
+    refused(recipe, tmp_path / "run", ValueError, message)
+
+
+def test_tags_for_a_vocabulary_that_is_there_are_refused(corpus, stage_one, tmp_path):
+    data = {"labelled": [str(corpus["labelled"])], "vocabulary": str(stage_one / "best")}
+    recipe = write_recipe(tmp_path / "recipe.yaml", data=data | {"tag_languages": True})
+    message = r"`data.tag_languages` must be false where `data.vocabulary`"
+    refused(recipe, tmp_path / "run", ValueError, message)
 
 
 def test_a_broken_recording_is_left_out_counted_and_named(corpus, tmp_path, caplog, capfd, monkeypatch):

@@ -162,8 +162,24 @@ def test_without_transcripts_the_head_rests_and_the_contrastive_loss_decides(tmp
     assert "ctc_proj." in stage.frozen(0)
     _, weights = rig.train(tmp_path, model=model, stage=stage, dev=True, schedule={"num_updates": 2})
     assert torch.equal(weights["ctc_proj.weight"], before)
-    assert "dev/per" not in lines(tmp_path)[-1]
+    assert "dev/per" in lines(tmp_path)[-1]
     assert load_state(tmp_path / LAST).best == lines(tmp_path)[-1]["dev/loss/contrastive"]
+
+
+def test_the_head_that_rests_is_judged_by_those_dev_utterances_that_have_a_transcript():
+    model = rig.tiny_pretrainer().eval()
+    stage = make_stage(model, has_labels=False)
+    batch = rig.collate(rig.utterances(3))
+    with torch.no_grad():
+        (of_all,) = stage.observe(model, batch)
+        batch["labels"][1] = IGNORED_LABEL
+        (of_two,) = stage.observe(model, batch)
+        batch["labels"][:] = IGNORED_LABEL
+        (of_none,) = stage.observe(model, batch)
+    assert of_two.hypotheses == [of_all.hypotheses[0], of_all.hypotheses[2]]
+    assert not of_none.hypotheses
+    assert "per" in stage.summarise([of_two])
+    assert stage.summarise([of_none]).keys() == {"loss/contrastive", "contrastive_accuracy"}
 
 
 def test_batches_without_labels_learn_by_contrast_alone():
@@ -260,35 +276,46 @@ def test_dead_codes_and_perplexity_are_those_since_the_last_line():
         (SHORTCUT, ALIVE, r"`contrastive_accuracy` must be at most 0.98, but is 0.999 .* mask longer spans"),
     ],
 )
-def test_a_collapse_is_told_when_it_lasts(values, counts, message):
+def test_a_line_that_looks_like_a_collapse_says_what_to_do(values, counts, message):
     stage = make_stage(health=HealthSettings(patience=2, grace_updates=10))
-    assert stage.review(10, values, counts).collapse is None, "in the time of grace"
-    assert stage.review(11, values, counts).collapse is None, "once may be chance"
-    assert stage.review(12, FINE, ALIVE).collapse is None, "it has recovered"
-    assert stage.review(13, values, counts).collapse is None
-    collapse = stage.review(14, values, counts).collapse
-    assert collapse is not None
-    assert re.search(message, collapse)
+    assert stage.patience == 2
+    assert stage.review(10, values, counts).suspicion is None, "in the time of grace"
+    assert stage.review(12, FINE, ALIVE).suspicion is None
+    suspicion = stage.review(11, values, counts).suspicion
+    assert suspicion is not None
+    assert re.search(message, suspicion)
 
 
 def test_high_accuracy_at_a_real_loss_is_no_collapse():
     stage = make_stage(health=HealthSettings(patience=1, grace_updates=0))
-    assert stage.review(1, SHORTCUT | {"loss/contrastive": 0.5}, ALIVE).collapse is None
+    assert stage.review(1, SHORTCUT | {"loss/contrastive": 0.5}, ALIVE).suspicion is None
 
 
-def test_a_collapsed_run_stops_and_keeps_its_checkpoints(tmp_path):
-    class Sick(PretrainingStage):
-        def review(self, update, values, counts):
-            return super().review(update, values, counts if update < 3 else DEAD)
+class Sick(PretrainingStage):
+    """Its codes are dead at update 2 and from the fourth on."""
 
+    def review(self, update, values, counts):
+        return super().review(update, values, DEAD if update == 2 or update > 3 else counts)
+
+
+def train_sick(place, *, patience=2, **settings):
     model = rig.tiny_pretrainer()
-    stage = rig.make_stage(
-        model, Sick, health=HealthSettings(patience=1, grace_updates=0, min_perplexity=1.2)
-    )
-    with pytest.raises(ValueError, match=r"stopped at update 3: `code_perplexity` .* Checkpoints stay"):
-        rig.train(tmp_path, model=model, stage=stage, schedule={"num_updates": 9}, runtime={"save_every": 2})
-    assert load_state(tmp_path / LAST).update == 2
-    assert lines(tmp_path)[-1]["update"] == 3
+    health = HealthSettings(patience=patience, grace_updates=0, min_perplexity=1.2)
+    return rig.train(place, model=model, stage=rig.make_stage(model, Sick, health=health), **settings)
+
+
+def test_a_collapse_that_lasts_stops_the_run_and_keeps_its_checkpoints(tmp_path):
+    with pytest.raises(ValueError, match=r"stopped at update 5: `code_perplexity` .* Checkpoints stay"):
+        train_sick(tmp_path, schedule={"num_updates": 9}, runtime={"save_every": 2})
+    assert load_state(tmp_path / LAST).update == 4, "once may be chance"
+    assert lines(tmp_path)[-1]["update"] == 5
+
+
+def test_a_resumed_run_remembers_that_it_was_suspected(tmp_path):
+    train_sick(tmp_path, schedule={"num_updates": 4})
+    assert load_state(tmp_path / LAST).num_suspect == 1
+    with pytest.raises(ValueError, match="stopped at update 5:"):
+        train_sick(tmp_path, schedule={"num_updates": 9}, resume=True)
 
 
 # ---- validation

@@ -43,6 +43,18 @@ def test_a_state_reads_back(tmp_path):
     assert (tmp_path / "last" / "training_state" / "recipe.yaml").read_text() == "version: 1\n"
 
 
+def test_a_state_of_an_earlier_version_reads_too(tmp_path):
+    save(tmp_path / "last", 7)
+    inside = tmp_path / "last" / "training_state"
+    values = torch.load(inside / "state.pt", weights_only=True)
+    del values["num_suspect"]
+    torch.save(values, inside / "state.pt")
+    sizes = json.loads((inside / "files.json").read_text())
+    sizes["training_state/state.pt"] = (inside / "state.pt").stat().st_size
+    (inside / "files.json").write_text(json.dumps(sizes))
+    assert load_state(tmp_path / "last").num_suspect == 0
+
+
 def test_a_newer_checkpoint_replaces_the_older(tmp_path):
     save(tmp_path / "last", 1)
     save(tmp_path / "last", 2)

@@ -217,10 +217,11 @@ class TrainingLoop:
         review = self.stage.review(self.state.update, average(states), total_counts(states))
         if self._monitor is not None:
             self._monitor.log(self.state.update, review.values | values)
-        if review.collapse:
+        self.state.num_suspect = self.state.num_suspect + 1 if review.suspicion else 0
+        if self.state.num_suspect >= self.stage.patience:
             # What was saved before is worth more than the weights of now.
             raise ValueError(
-                f"{self.directory}: stopped at update {self.state.update}: {review.collapse} Checkpoints "
+                f"{self.directory}: stopped at update {self.state.update}: {review.suspicion} Checkpoints "
                 "stay as they are."
             )
 

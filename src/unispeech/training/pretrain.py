@@ -8,7 +8,7 @@ from unispeech.checkpoints.hub import model_files
 from unispeech.checkpoints.huggingface import load_model
 from unispeech.data.batches import BatchLoader
 from unispeech.data.streams import Stream, make_mixed_loader
-from unispeech.errors import CheckpointError
+from unispeech.errors import CheckpointError, ManifestError
 from unispeech.models import UniSpeechForPreTraining
 from unispeech.text import Vocabulary
 from unispeech.tokenizer_files import read_do_normalize
@@ -54,9 +54,7 @@ def run_pretraining(
         has_labels=bool(recipe.data.labelled),
     )
     train_batches = _train_loader(session, learner)
-    return session.carry_out(
-        learner, stage, train_batches, session.dev_batches(_loader_settings(recipe, learner))
-    )
+    return session.carry_out(learner, stage, train_batches, _dev_loader(session, learner))
 
 
 def streams(recipe: PretrainRecipe) -> list[Stream]:
@@ -145,6 +143,19 @@ def _train_loader(session: Session[PretrainRecipe], learner: Learner) -> BatchLo
         **session.place,
         **_loader_settings(recipe, learner),
     )
+
+
+def _dev_loader(session: Session[PretrainRecipe], learner: Learner) -> BatchLoader | None:
+    """The dev data; without a labelled stream its transcripts judge a head that was carried over."""
+    settings = learner.loader_settings()
+    if session.recipe.data.labelled:
+        return session.dev_batches(settings)
+    try:
+        return session.dev_batches(settings | {"allow_unlabelled": True})
+    except ManifestError as error:
+        batches = session.dev_batches(settings | {"vocabulary": None})  # says what else is wrong with them
+        session.report(f"dev: no dev/per, the head does not know all of its phones: {error}")
+        return batches
 
 
 def _loader_settings(recipe: PretrainRecipe, learner: Learner) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class PretrainingStage:
         self.model, self.vocabulary = model, vocabulary
         self.objective, self.health, self.optim = objective, health, optim
         self._has_labels = has_labels
-        self._num_suspect = 0
+        self.patience = health.patience
         self.metric = "per" if has_labels else "loss/contrastive"
 
     def frozen(self, update: int) -> tuple[str, ...]:
@@ -170,8 +170,8 @@ class PretrainingStage:
             counts: Code counts since then.
 
         Returns:
-            The values with chance, code perplexity and dead codes; what to do about a collapse that has
-            lasted for `health.patience` lines.
+            The values with chance, code perplexity and dead codes; what to do about a collapse, if this line
+            shows one.
         """
         values = values | {"contrastive_chance": 1 / (1 + self.objective.num_negatives)}
         if CODES in counts:
@@ -181,9 +181,7 @@ class PretrainingStage:
             values |= {f"dead_codes/{g}": float((row == 0).sum()) for g, row in enumerate(table)}
         if update <= self.health.grace_updates:
             return Review(values=values)
-        advice = self._suspicion(values)
-        self._num_suspect = self._num_suspect + 1 if advice else 0
-        return Review(values=values, collapse=advice if self._num_suspect >= self.health.patience else None)
+        return Review(values=values, suspicion=self._suspicion(values))
 
     def observe(self, model: nn.Module, batch: Batch) -> list[Observation]:
         """Recognise a validation batch without masks, and solve its contrastive task behind fixed masks.
@@ -195,13 +193,14 @@ class PretrainingStage:
         Returns:
             One observation.
         """
-        labels = batch.get("labels")
         num_frames = self.model.frame_lengths(batch["num_samples"], batch["input_values"].shape[1])
         inputs = {"input_values": batch["input_values"], "attention_mask": batch["attention_mask"]}
         hypotheses: list[Hypothesis] = []
-        if self._has_labels and self.vocabulary is not None and labels is not None:
+        labels = batch.get("labels")
+        is_told = None if labels is None else (labels != IGNORED_LABEL).any(dim=1)
+        if self.vocabulary is not None and labels is not None and is_told is not None and is_told.any():
             logits = model(**inputs).ctc_logits
-            hypotheses = recognise(logits, num_frames, labels, self.vocabulary)
+            hypotheses = recognise(logits[is_told], num_frames[is_told], labels[is_told], self.vocabulary)
         config = self.model.config
         mask = sample_spans(
             num_frames.cpu(),

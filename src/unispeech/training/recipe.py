@@ -84,7 +84,13 @@ class PretrainDataSettings(BatchSettings):
             raise ValueError(
                 "`data.labelled` or `data.unlabelled` must name at least one set of cuts, but both are empty."
             )
-        if self.labelled and self.unlabelled and not 0 < self.unlabelled_share < 1:
+        if not (self.labelled and self.unlabelled):
+            if self.unlabelled_share != 0.5:
+                raise ValueError(
+                    f"`data.unlabelled_share` must be left out with one stream, but is "
+                    f"{self.unlabelled_share}."
+                )
+        elif not 0 < self.unlabelled_share < 1:
             raise ValueError(
                 f"`data.unlabelled_share` must lie between 0 and 1 for two streams, but is "
                 f"{self.unlabelled_share}; leave one stream out instead."

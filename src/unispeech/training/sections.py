@@ -105,6 +105,11 @@ class BatchSettings(Section):
                 f"`data.min_seconds` ({self.min_seconds}) must not exceed `data.max_seconds` "
                 f"({self.max_seconds})."
             )
+        if self.tag_languages and self.vocabulary is not None:
+            raise ValueError(
+                "`data.tag_languages` must be false where `data.vocabulary` names a vocabulary, but is true; "
+                "the vocabulary says itself which phones are whose."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

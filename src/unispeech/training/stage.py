@@ -46,8 +46,8 @@ class Review:
 
     values: dict[str, float]
     """What is logged."""
-    collapse: str | None = None
-    """Why the run must not go on, and what to do; None: it may."""
+    suspicion: str | None = None
+    """Why the run should not go on, and what to do; None: it may."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +67,8 @@ class Stage(Protocol):
     """Name of the validated value that decides which checkpoint is best."""
     is_higher_better: bool
     """Whether that value should grow."""
+    patience: int
+    """Reviews in a row that must be suspicious for the run to be given up."""
 
     def frozen(self, update: int) -> tuple[str, ...]:
         """Prefixes of the names of the parameters that do not learn in an update."""
@@ -95,6 +97,8 @@ class Stage(Protocol):
 
 class Steady:
     """The part of a stage in which nothing moves with the updates and no run is given up."""
+
+    patience = 1
 
     def start_update(self, model: nn.Module, update: int) -> dict[str, float]:
         """Nothing moves.

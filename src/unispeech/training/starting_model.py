@@ -29,6 +29,9 @@ DROPOUTS = (
 )
 """Settings of the recipe's model section that replace fields of the configuration."""
 
+WHOLE_GRADIENT: Mapping[str, object] = {"feature_grad_mult": 1.0}
+"""Fine-tuning freezes the convolutions or does not, whatever pre-training did to their gradient."""
+
 QUANTIZER = ("num_codevectors_per_group", "num_codevector_groups", "codevector_dim", "proj_codevector_dim")
 """Fields of the configuration that only a model in pre-training has weights for."""
 
@@ -58,8 +61,7 @@ def make_recogniser(
     if settings.init is None:
         return UniSpeechForCTC(_fresh_config(settings, masking, given))
     source = load_model(settings.init)
-    config = _derived_config(source.config, settings, masking, given)
-    model = UniSpeechForCTC(config)
+    model = UniSpeechForCTC(_derived_config(source.config, settings, masking, {**given, **WHOLE_GRADIENT}))
     _copy_encoder(source, model, settings.init, report)
     head = getattr(source, "lm_head", None) or getattr(source, "ctc_proj", None)
     if head is None:
@@ -106,7 +108,8 @@ def make_classifier(
     if settings.init is None:
         return UniSpeechForSequenceClassification(_fresh_config(settings, masking, given))
     source = load_model(settings.init)
-    model = UniSpeechForSequenceClassification(_derived_config(source.config, settings, masking, given))
+    config = _derived_config(source.config, settings, masking, {**given, **WHOLE_GRADIENT})
+    model = UniSpeechForSequenceClassification(config)
     _copy_encoder(source, model, settings.init, report)
     is_classifier = isinstance(source, UniSpeechForSequenceClassification)
     if is_classifier and source.config.label2id == dict(label2id):

@@ -27,6 +27,8 @@ STATE_DIRECTORY = "training_state"
 LAST, BEST = "last", "best"
 _STATE_FILE, _RECIPE_FILE, _LIST_FILE = "state.pt", "recipe.yaml", "files.json"
 _NEW, _OLD = ".new", ".old"
+_LATER = {"num_suspect": 0}
+"""What the states of earlier versions do not have."""
 
 
 @dataclass(kw_only=True)
@@ -41,6 +43,8 @@ class TrainingState:
     """Update of the last validation; 0 before the first."""
     best: float | None = None
     """Best value of the stage's metric so far; None before the first validation."""
+    num_suspect: int = 0
+    """Lines of the log in a row, up to the last, that looked like a collapse."""
     optimizer: dict[str, Any] = field(default_factory=dict)
     """State of the optimiser."""
     micro_batches: int = 1
@@ -178,6 +182,7 @@ def load_state(directory: Path) -> TrainingState:
             if (directory / name).stat().st_size != size:
                 raise ValueError(f"{name} has another size")
         values = torch.load(inside / _STATE_FILE, map_location="cpu", weights_only=True)
+        values = _LATER | values
         return TrainingState(**{part.name: values[part.name] for part in fields(TrainingState)})
     except FileNotFoundError as error:
         reason = f"{Path(str(error.filename)).name} is missing"
