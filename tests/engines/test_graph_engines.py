@@ -1,6 +1,7 @@
 """The engines that run graphs, held to the plain path."""
 
 import copy
+import gc
 import json
 import os
 import subprocess
@@ -72,7 +73,7 @@ def test_log_probs_are_those_of_torch(pair, lengths):
 
 def test_side_by_side_is_as_one_by_one(pair, monkeypatch):
     _, engine = pair
-    monkeypatch.setattr(openvino_engine, "MANY", 0)  # else only after a minute of short utterances
+    monkeypatch.setattr(openvino_engine, "MANY", 0)  # else only after a minute
     waveforms = [noise(length, length) for length in (9000, 100, 24_000, 5000, 23_990, 700, 16_000)]
     together = engine.log_probs(waveforms)
     kept = copy.deepcopy(together)
@@ -83,13 +84,46 @@ def test_side_by_side_is_as_one_by_one(pair, monkeypatch):
         np.testing.assert_array_equal(found, before)
 
 
-def test_short_utterances_run_one_by_one_until_they_are_many(monkeypatch):
+def test_utterances_run_one_by_one_until_they_are_many(monkeypatch):
     engine = graph_engine(tiny.build(UniSpeechForCTC, "group"))
     monkeypatch.setattr(openvino_engine, "MANY", 40_000)
     waveforms = [noise(9000), noise(12_000)]
     for is_alone in (True, False):
-        engine.log_probs(waveforms)
-        assert ("_queue" in vars(engine)) is not is_alone
+        engine.start(waveforms)()
+        assert ("_side_by_side" in vars(engine)) is not is_alone
+        assert (engine.num_ahead == 0) is is_alone
+    assert engine.num_ahead <= openvino_engine.MAX_STREAMS
+
+
+def test_one_alone_gets_all_threads(pair, monkeypatch):
+    engine = graph_engine(tiny.build(UniSpeechForCTC, "group"))
+    monkeypatch.setattr(openvino_engine, "MANY", 0)
+    engine.log_probs([noise(9000)])
+    assert "_side_by_side" not in vars(engine)
+
+
+def test_what_is_started_and_given_up_harms_nothing(monkeypatch):
+    engine = graph_engine(tiny.build(UniSpeechForCTC, "group"))
+    monkeypatch.setattr(openvino_engine, "MANY", 0)
+    waveforms = [noise(16_000 * 5, seed) for seed in range(4)]
+    expected = engine.start(waveforms)()
+    for _ in range(5):
+        engine.start(waveforms)
+        gc.collect()
+    for one, other in zip(engine.start(waveforms)(), expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
+
+
+def test_threads_that_start_side_by_side_get_their_own(pair, monkeypatch):
+    _, engine = pair
+    monkeypatch.setattr(openvino_engine, "MANY", 0)
+    waveforms = [noise(8000 + 640 * number, number) for number in range(4)]
+    expected = [engine.log_probs([waveform])[0] for waveform in waveforms]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            found = pool.map(lambda waveform: engine.start([waveform])()[0], waveforms)
+            for one, other in zip(found, expected, strict=True):
+                np.testing.assert_allclose(one, other, rtol=0, atol=1e-4)
 
 
 def test_threads_take_turns(pair):

@@ -70,8 +70,21 @@ def recording(name, duration, error=None):
 def test_a_recording_that_cannot_be_read_stops_no_other():
     failure = OSError("gone")
     recordings = [recording("a", 1.0), recording("b", 2.0, failure), recording("c", 1.5)]
-    outcomes = run_in_batches(recordings, lambda batch: [row[0] for row in batch], batch_seconds=10.0)
+    outcomes = run_in_batches(recordings, lambda batch: lambda: [row[0] for row in batch], batch_seconds=10.0)
     assert {r.source: outcome for r, outcome in outcomes} == {"a": 1.0, "b": failure, "c": 1.5}
+
+
+def test_batches_are_started_ahead_and_come_in_order():
+    events = []
+
+    def start(batch):
+        events.append(f"start {len(batch[0])}")
+        return lambda: events.append(f"finish {len(batch[0])}") or ["done"]
+
+    recordings = [recording("c", 5.0), recording("b", 10.0, ValueError("x")), recording("a", 15.0)]
+    outcomes = run_in_batches(recordings, start, batch_seconds=1.0, num_ahead=lambda: 2)
+    assert [r.source for r, _ in outcomes] == ["a", "b", "c"]
+    assert [event.split()[0] for event in events] == ["start", "start", "finish", "finish"]
 
 
 def test_nothing_is_processed_where_nothing_can_be_read():
@@ -89,5 +102,5 @@ def test_our_own_mistakes_go_through():
 def test_recordings_are_taken_ahead_in_bounded_numbers():
     taken = []
     stream = (taken.append(i) or recording(i, 0.01) for i in range(NUM_AHEAD + 10))
-    next(run_in_batches(stream, lambda batch: batch, batch_seconds=1.0))
+    next(run_in_batches(stream, lambda batch: lambda: batch, batch_seconds=1.0))
     assert len(taken) == NUM_AHEAD

@@ -5,7 +5,7 @@ Nothing here imports torch: an engine that is cached starts without it.
 Shapes in this file: S samples, T frames, K kernel of the first convolution, N vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -70,6 +70,11 @@ class Engine(Protocol):
         """Whether it runs on the processor, where large batches gain nothing."""
         ...
 
+    @property
+    def num_ahead(self) -> int:
+        """How many batches are worth starting before the first of them is needed; it may grow with use."""
+        ...
+
     def log_probs(
         self, waveforms: Sequence[Waveform], *, moments: WindowMoments | None = None
     ) -> list[LogProbs]:
@@ -83,6 +88,20 @@ class Engine(Protocol):
 
         Returns:
             (T_i, N) float32 natural log-probabilities of each utterance's own frames.
+        """
+        ...
+
+    def start(
+        self, waveforms: Sequence[Waveform], *, moments: WindowMoments | None = None
+    ) -> Callable[[], list[LogProbs]]:
+        """Start one batch of many that follow one another; one alone is done sooner by `log_probs`.
+
+        Args:
+            waveforms: As for `log_probs`.
+            moments: As for `log_probs`.
+
+        Returns:
+            Gives what `log_probs` gives, once, and waits for it if need be.
         """
         ...
 

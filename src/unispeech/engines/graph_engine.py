@@ -4,7 +4,7 @@ Shapes in this file: B batch, S samples, T frames, K kernel of the first convolu
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,11 @@ class GraphEngine(ABC):
         self.has_group_norm = facts.has_group_norm
         self.is_cpu = True
 
+    @property
+    def num_ahead(self) -> int:
+        """How many batches are worth starting before the first of them is needed."""
+        return 0
+
     @abstractmethod
     def run(self, feed: Feed) -> npt.NDArray[np.float32]:
         """Run the graph.
@@ -58,16 +63,16 @@ class GraphEngine(ABC):
             (B, T, N) log-probabilities, which the caller may keep.
         """
 
-    def run_all(self, feeds: Sequence[Feed]) -> list[npt.NDArray[np.float32]]:
-        """Run the graph for several utterances; an engine may run some side by side.
+    def start_all(self, feeds: Sequence[Feed]) -> Callable[[], list[npt.NDArray[np.float32]]]:
+        """Start utterances that are needed later; here, put them off until then.
 
         Args:
             feeds: As for `run`, of each.
 
         Returns:
-            What `run` gives for each.
+            Gives what `run` gives for each.
         """
-        return [self.run(feed) for feed in feeds]
+        return lambda: [self.run(feed) for feed in feeds]
 
     def log_probs(
         self, waveforms: Sequence[Waveform], *, moments: WindowMoments | None = None
@@ -81,18 +86,41 @@ class GraphEngine(ABC):
         Returns:
             (T_i, N) float32 natural log-probabilities.
         """
-        is_alone = len(waveforms) == 1 and moments is None
+        if len(waveforms) != 1 or moments is not None:
+            return self.start(waveforms, moments=moments)()
+        [waveform] = waveforms
+        frames = num_frames(len(waveform), self.kernels, self.strides)
+        return [self.run(self.feed(waveform, frames))[0] if frames else self._no_frames]
+
+    def start(
+        self, waveforms: Sequence[Waveform], *, moments: WindowMoments | None = None
+    ) -> Callable[[], list[LogProbs]]:
+        """Start utterances, each by itself, its length on a grid.
+
+        Args:
+            waveforms: As for `log_probs`.
+            moments: As for `log_probs`.
+
+        Returns:
+            Gives what `log_probs` gives, once.
+        """
         lengths = [num_frames(len(waveform), self.kernels, self.strides) for waveform in waveforms]
-        feeds = [
-            self.feed(waveform, frames if is_alone else on_grid(frames), moments)
+        finish_all = self.start_all([
+            self.feed(waveform, on_grid(frames), moments)
             for waveform, frames in zip(waveforms, lengths, strict=True)
             if frames
-        ]
-        found = iter(self.run_all(feeds))
-        return [
-            next(found)[0, :frames] if frames else np.zeros((0, self.num_symbols), np.float32)
-            for frames in lengths
-        ]
+        ])
+
+        def finish() -> list[LogProbs]:
+            found = iter(finish_all())
+            return [next(found)[0, :frames] if frames else self._no_frames for frames in lengths]
+
+        return finish
+
+    @property
+    def _no_frames(self) -> LogProbs:
+        """Of what is too short."""
+        return np.zeros((0, self.num_symbols), np.float32)
 
     def feed(self, waveform: Waveform, frames: int, moments: WindowMoments | None = None) -> Feed:
         """Prepare an utterance.

@@ -6,7 +6,7 @@ Shapes in this file: B batch, T frames, N vocabulary.
 import functools
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,12 +30,12 @@ HINTS = {"float32": "f32", "bf16": "bf16", "int8": "f32"}
 """Precision -> what layers are computed in that are not narrowed to 8 bits."""
 
 
-SHORT = 5 * SAMPLE_RATE
-"""Samples up to which utterances run side by side; longer ones gain nothing by it and take more memory."""
-
 MANY = 60 * SAMPLE_RATE
-"""Samples of short utterances that run one after the other before they run side by side, which takes a second
-to prepare."""
+"""Samples that run one utterance after the other before utterances run side by side, which takes a second to
+prepare."""
+
+MAX_STREAMS = 4
+"""Utterances that run side by side at most, each in some 100 MB at the base size."""
 
 
 class OpenvinoEngine(GraphEngine):
@@ -51,7 +51,8 @@ class OpenvinoEngine(GraphEngine):
     def __init__(self, made: Made, precision: str) -> None:
         super().__init__(made.facts, precision)
         self._hint = "bf16" if precision == "int8" and has_bf16() else HINTS[precision]
-        self._lock, self._num_short = threading.Lock(), 0
+        self._lock, self._num_started = threading.Lock(), 0
+        self._idle: list[Any] = []
         graph, weights = made.parts
         self._model = core().read_model(graph, openvino.Tensor(np.frombuffer(weights, np.uint8)))
 
@@ -61,45 +62,56 @@ class OpenvinoEngine(GraphEngine):
             log_probs: npt.NDArray[np.float32] = self._request.infer(dict(feed), share_inputs=True)[0]
         return log_probs
 
-    def run_all(self, feeds: Sequence[Feed]) -> list[npt.NDArray[np.float32]]:
-        """Run short utterances side by side, which keeps threads from waiting for one another."""
-        sizes = [feed["waveforms"].size for feed in feeds]
-        if len(feeds) < 2 or max(sizes) > SHORT:
-            return super().run_all(feeds)
-        self._num_short += sum(sizes)
-        if self._num_short <= MANY:
-            return super().run_all(feeds)
-        with self._lock:
-            return self._run_side_by_side(feeds)
+    @property
+    def num_ahead(self) -> int:
+        """As many as run side by side."""
+        return self._num_streams if self._num_started > MANY else 0
 
-    def _run_side_by_side(self, feeds: Sequence[Feed]) -> list[npt.NDArray[np.float32]]:
-        """Run utterances on one core each."""
-        found: dict[int, npt.NDArray[np.float32]] = {}
+    def start_all(self, feeds: Sequence[Feed]) -> Callable[[], list[npt.NDArray[np.float32]]]:
+        """Start utterances side by side, where threads do not wait for one another, nor for the caller."""
+        self._num_started += sum(feed["waveforms"].size for feed in feeds)
+        if self._num_started <= MANY:
+            return super().start_all(feeds)
+        begun = list(map(self._begin, feeds))
+        return lambda: list(map(self._end, begun))
 
-        def keep(request: Any, place: int) -> None:
-            found[place] = request.output_tensors[0].data.copy()
+    def _begin(self, feed: Feed) -> Any:
+        """Start an utterance as soon as a stream is free."""
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            with self._lock:
+                request = self._side_by_side.create_infer_request()
+        # With inputs of its own: whoever gives up what he started lets go of the feed.
+        request.start_async(dict(feed))
+        return request
 
-        self._queue.set_callback(keep)
-        # The longest first, so that no stream is left with it at the end.
-        for place in sorted(range(len(feeds)), key=lambda place: -feeds[place]["waveforms"].size):
-            self._queue.start_async(dict(feeds[place]), place, share_inputs=True)
-        self._queue.wait_all()
-        return [found[place] for place in range(len(feeds))]
+    def _end(self, request: Any) -> npt.NDArray[np.float32]:
+        """Wait for an utterance."""
+        request.wait()
+        log_probs: npt.NDArray[np.float32] = request.get_output_tensor(0).data.copy()
+        self._idle.append(request)
+        return log_probs
 
     @functools.cached_property
     def _request(self) -> Any:
         """What runs one utterance."""
-        return self._compile("LATENCY").create_infer_request()
+        return self._compile({"PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
 
     @functools.cached_property
-    def _queue(self) -> Any:
-        """What runs several."""
-        return openvino.AsyncInferQueue(self._compile("THROUGHPUT"))
+    def _side_by_side(self) -> Any:
+        """The graph for several utterances."""
+        return self._compile({"PERFORMANCE_HINT": "THROUGHPUT", "PERFORMANCE_HINT_NUM_REQUESTS": MAX_STREAMS})
 
-    def _compile(self, performance: str) -> Any:
+    @functools.cached_property
+    def _num_streams(self) -> int:
+        """Utterances that run side by side."""
+        return int(self._side_by_side.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+
+    def _compile(self, how: Mapping[str, str | int]) -> Any:
         """Make the graph ready to run, the first time that it is to run so."""
         settings = {
-            "PERFORMANCE_HINT": performance,
+            **how,
             "INFERENCE_PRECISION_HINT": self._hint,
             # Two processes that bind their threads would bind them to the same cores.
             "ENABLE_CPU_PINNING": False,

@@ -3,7 +3,8 @@
 Shapes in this file: B batch, S samples, T frames, N vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -66,6 +67,7 @@ class TorchEngine:
         self.precision = ("bf16" if has_fast_bf16 else "float32") if precision == "auto" else precision
 
     name = "torch"
+    num_ahead = 0
 
     @property
     def kernels(self) -> tuple[int, ...]:
@@ -114,6 +116,20 @@ class TorchEngine:
         rows = logits.log_softmax(dim=-1).numpy()  # (B, T, N)
         lengths = (num_frames(len(waveform), self.kernels, self.strides) for waveform in waveforms)
         return [row[:frames] for row, frames in zip(rows, lengths, strict=True)]
+
+    def start(
+        self, waveforms: Sequence[Waveform], *, moments: WindowMoments | None = None
+    ) -> Callable[[], list[LogProbs]]:
+        """Put a batch off until it is needed.
+
+        Args:
+            waveforms: As for `log_probs`.
+            moments: As for `log_probs`.
+
+        Returns:
+            Gives what `log_probs` gives.
+        """
+        return partial(self.log_probs, waveforms, moments=moments)
 
     def logits(self, waveforms: Sequence[Waveform], *, moments: WindowMoments | None = None) -> Tensor:
         """Run one batch.

@@ -150,7 +150,7 @@ class Classifier:
         """
         outcomes = run_in_batches(
             recordings,
-            partial(self.classify_batch, top_k=top_k),
+            lambda waveforms: partial(self.classify_batch, waveforms, top_k=top_k),
             batch_seconds=self.batch_seconds,
             process_long=lambda recording: self._classify_long(recording.open_blocks, top_k, on_progress),
             long_seconds=self.window_seconds,

@@ -6,6 +6,7 @@ Shapes in this file: B batch, S samples, T frames, H hidden, D vector (H, or 2 H
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -199,7 +200,7 @@ class Embedder:
         """
         outcomes = run_in_batches(
             recordings,
-            self._hear,
+            lambda waveforms: partial(self._hear, waveforms),
             batch_seconds=self.batch_seconds,
             process_long=lambda recording: self._hear_long(recording.open_blocks, on_progress),
             long_seconds=self.window_seconds,

@@ -3,7 +3,8 @@
 Shapes in this file: B batch, S samples, T frames, N vocabulary.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import compress
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from unispeech.decoding.decoder import LogProbs
 from unispeech.engines.engine import Engine
 from unispeech.frames import Seconds, receptive_field
 from unispeech.pipelines.passes import Passes
+from unispeech.pipelines.turns import in_turn
 from unispeech.pipelines.voice import Vad
 from unispeech.pipelines.windows import Survey
 
@@ -68,13 +70,23 @@ class Emitter(Passes):
             (T_i, N) log-probabilities of each, in the order given; T is 0 for silence and for what is too
             short for a frame.
         """
-        spoken = [index for index, waveform in enumerate(waveforms) if self._is_spoken(waveform)]
-        emitted = [np.zeros((0, self.num_symbols), np.float32) for _ in waveforms]
-        if spoken:
-            inputs = self.scale([waveforms[index] for index in spoken])
-            for index, log_probs in zip(spoken, self.engine.log_probs(inputs), strict=True):
-                emitted[index] = log_probs
-        return emitted
+        is_spoken = list(map(self._is_spoken, waveforms))
+        inputs = self.scale(list(compress(waveforms, is_spoken)))
+        return self._in_place(is_spoken, self.engine.log_probs(inputs) if inputs else [])
+
+    def start(self, waveforms: Sequence[Waveform]) -> Callable[[], list[LogProbs]]:
+        """Start whole recordings as one batch of many that follow one another.
+
+        Args:
+            waveforms: As for `emit`.
+
+        Returns:
+            Gives what `emit` gives, once.
+        """
+        is_spoken = list(map(self._is_spoken, waveforms))
+        inputs = self.scale(list(compress(waveforms, is_spoken)))
+        finish = self.engine.start(inputs) if inputs else list
+        return lambda: self._in_place(is_spoken, finish())
 
     def emit_windows(self, blocks: Iterable[Waveform], survey: Survey) -> Iterator[LogProbs]:
         """Run a long recording window by window, in memory that does not depend on its length.
@@ -88,10 +100,18 @@ class Emitter(Passes):
         """
         if survey.peak <= SILENCE_PEAK:
             return
-        for part in self.cut(blocks, survey):
-            rows = self.engine.log_probs(part.waveforms, moments=part.moments)
-            for row, window in zip(rows, part.windows, strict=True):
+        started = (
+            (part.windows, self.engine.start(part.waveforms, moments=part.moments))
+            for part in self.cut(blocks, survey)
+        )
+        for windows, rows in in_turn(started, lambda: self.engine.num_ahead):
+            for row, window in zip(rows, windows, strict=True):
                 yield row[window.kept]
+
+    def _in_place(self, is_spoken: Sequence[bool], emitted: Iterable[LogProbs]) -> list[LogProbs]:
+        """Put no frames where nobody spoke."""
+        found, nothing = iter(emitted), np.zeros((0, self.num_symbols), np.float32)
+        return [next(found) if spoken else nothing for spoken in is_spoken]
 
     def _is_spoken(self, waveform: Waveform) -> bool:
         """Whether there is a frame to look at and a sound in it."""

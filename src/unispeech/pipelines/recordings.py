@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import compress, islice
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from unispeech.audio import BLOCK_SECONDS, Waveform, audio_info, check_waveform, load_audio, read_blocks
 from unispeech.frames import SAMPLE_RATE, Seconds
+from unispeech.pipelines.turns import in_turn
 
 NUM_AHEAD = 256
 """Recordings whose headers are read ahead and sorted by length together."""
@@ -196,9 +198,10 @@ def batches_by_length(durations: Sequence[Seconds], batch_seconds: Seconds) -> l
 
 def run_in_batches(
     recordings: Iterable[Recording],
-    process: Callable[[list[Waveform]], list[R]],
+    start: Callable[[list[Waveform]], Callable[[], Sequence[R]]],
     *,
     batch_seconds: Seconds,
+    num_ahead: Callable[[], int] = lambda: 0,
     process_long: Callable[[Recording], R] | None = None,
     long_seconds: Seconds = float("inf"),
     on_progress: OnProgress | None = None,
@@ -207,10 +210,11 @@ def run_in_batches(
 
     Args:
         recordings: Taken `NUM_AHEAD` at a time, so that a generator of many is fine.
-        process: Turns the waveforms of a batch into as many results.
+        start: Starts on the waveforms of a batch; what it returns gives as many results.
         batch_seconds: Most seconds of a batch, padding included.
+        num_ahead: How many further batches are started before the results of one are waited for.
         process_long: Turns a recording above `long_seconds` into its result, reading it by itself; None: all
-            go through `process`.
+            go through `start`.
         long_seconds: From which length on recordings are long.
         on_progress: Is told the seconds of each batch when it is done; `process_long` tells its own. None for
             nobody.
@@ -225,19 +229,33 @@ def run_in_batches(
             for recording in sorted(compress(ahead, is_long), key=lambda recording: -recording.duration):
                 yield recording, _attempt(process_long, recording)
         short = [recording for recording, long in zip(ahead, is_long, strict=True) if not long]
-        for batch in batches_by_length([recording.duration for recording in short], batch_seconds):
-            readable, waveforms = [], []
-            for recording in (short[index] for index in batch):
-                try:
-                    waveforms.append(recording.load())
-                    readable.append(recording)
-                except FAILURES as error:
-                    yield recording, error
-            if waveforms:
-                results = process(waveforms)
-                if on_progress is not None:
-                    on_progress(sum(map(len, waveforms)) / SAMPLE_RATE)
-                yield from zip(readable, results, strict=True)
+        for (batch, seconds), results in in_turn(_started(short, start, batch_seconds), num_ahead):
+            if on_progress is not None and seconds:
+                on_progress(seconds)
+            yield from zip(batch, results, strict=True)
+
+
+def _started(
+    recordings: Sequence[Recording],
+    start: Callable[[list[Waveform]], Callable[[], Sequence[R]]],
+    batch_seconds: Seconds,
+) -> Iterator[tuple[tuple[list[Recording], Seconds], Callable[[], Sequence[R | Exception]]]]:
+    """Read and start batch after batch.
+
+    Yields:
+        The recordings of a batch and their seconds, with what gives their results; what cannot be read by
+        itself, with none.
+    """
+    for batch in batches_by_length([recording.duration for recording in recordings], batch_seconds):
+        readable, waveforms = [], []
+        for recording in (recordings[index] for index in batch):
+            try:
+                waveforms.append(recording.load())
+                readable.append(recording)
+            except FAILURES as error:
+                yield ([recording], 0.0), partial(list, [error])
+        if waveforms:
+            yield (readable, sum(map(len, waveforms)) / SAMPLE_RATE), start(waveforms)
 
 
 def run_paths(

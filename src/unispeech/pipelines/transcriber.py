@@ -237,8 +237,9 @@ class Transcriber:
         """
         outcomes = run_in_batches(
             recordings,
-            self.transcribe_batch,
+            self._start_batch,
             batch_seconds=self.batch_seconds,
+            num_ahead=lambda: self.engine.num_ahead,
             process_long=lambda recording: self._transcribe(recording.open_blocks, on_progress),
             long_seconds=self.window_seconds,
             on_progress=on_progress,
@@ -257,7 +258,16 @@ class Transcriber:
         Returns:
             A transcript for each, in the order given, its `audio` empty.
         """
-        emitted = self._restricted(self.emitter.emit(waveforms))
+        return self._decode_batch(waveforms, self.emitter.emit(waveforms))
+
+    def _start_batch(self, waveforms: Sequence[Waveform]) -> Callable[[], list[Transcript]]:
+        """Start on a batch of many that follow one another."""
+        finish = self.emitter.start(waveforms)
+        return lambda: self._decode_batch(waveforms, finish())
+
+    def _decode_batch(self, waveforms: Sequence[Waveform], emitted: Iterable[LogProbs]) -> list[Transcript]:
+        """Turn what was emitted for whole recordings into their transcripts."""
+        emitted = self._restricted(emitted)
         transcripts = []
         for log_probs, waveform in zip(emitted, waveforms, strict=True):
             sound = Sound(*self._geometry)
