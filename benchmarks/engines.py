@@ -4,7 +4,7 @@
                                  [--size base] [--size large] [--model examples/checkpoint] [--threads 2]
                                  [--seconds 10] [--repeats 7] [--processor-time]
                                  [--recordings 200] [--minutes 60] [--batch-size 1 8 16]
-                                 [--chunk-seconds 10 20 30] [--rounds 1]
+                                 [--chunk-seconds 10 20 30] [--rounds 1] [--only "openvino int8"]
 
 `one`: an utterance, random weights of each size, the engines in turn; medians, the ratio to transformers, the
 largest difference of a log-probability, and the share of the matrix-product peak of the precision, which is
@@ -14,7 +14,8 @@ docs/engines.md. `folder`: recordings of 1 to 20 s against transformers' pipelin
 with each batch size, which gets them in the order of the folder, as a user would call it. `hour`: one file
 against the pipeline with the chunk_length_s and batch size that were fastest on its first minute. Both are
 made of the carried sentences; each contender runs in a process of its own, files read, text and times made.
---model may be base or large there: random weights of that size, all narrowed in int8.
+--model may be base or large there: random weights of that size, all narrowed in int8; --only leaves the
+other engines out.
 `start`: cold processes, the engine cached. `profile`: where OpenVINO's time goes in int8.
 
 --processor-time counts processor seconds in `one`, for machines that others use too: on one core by taskset.
@@ -205,7 +206,7 @@ def ours(model: str, options: argparse.Namespace) -> list[Contender]:
     pairs = [("torch", "float32")]
     if is_installed("openvino"):
         pairs += [("openvino", "float32"), ("openvino", "bf16"), ("openvino", "int8")]
-    return [
+    contenders = [
         Contender(
             name=f"{engine} {precision}",
             model=model,
@@ -216,6 +217,7 @@ def ours(model: str, options: argparse.Namespace) -> list[Contender]:
         for engine, precision in pairs
         if precision != "bf16" or has_bf16_unit()
     ]
+    return [one for one in contenders if options.only in {None, one.name}]
 
 
 def peer(model: str, options: argparse.Namespace, batch_size: int, chunk: float = 0.0) -> Contender:
@@ -418,6 +420,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, nargs="+", default=[1, 8, 16])
     parser.add_argument("--chunk-seconds", type=float, nargs="+", default=[10.0, 20.0, 30.0])
     parser.add_argument("--rounds", type=int, default=1, help="passes over the folder and the long file")
+    parser.add_argument("--only", help="our only engine in `folder` and `hour`")
     parser.add_argument("--output", type=Path, help="default: benchmarks/results/DATE-engines.md")
     options = parser.parse_args()
     options.part = options.part or list(PARTS)
