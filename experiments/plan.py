@@ -14,6 +14,9 @@ SYSTEMS = ("scratch", "ssl", "ctc", "uni1", "uni12", "mixed")
 MODEL = "run/last"
 """Where a training leaves its model, below its directory."""
 
+MASKS_ALONE = (1.0, 0.0)
+"""Weight of CTC and replacement probability of the control: transfer behind the masks of stage 1."""
+
 
 def make_plan(settings: Settings) -> list[Step]:
     """All steps; each stands behind what it needs.
@@ -46,6 +49,7 @@ def ablations(settings: Settings) -> list[tuple[str, float, float]]:
     """
     design = settings.design
     pairs = [(weight, 0.5) for weight in design.ctc_weights] + [(0.5, prob) for prob in design.replace_probs]
+    pairs.append(MASKS_ALONE)
     return [(ablation_name(weight, prob), weight, prob) for weight, prob in dict.fromkeys(pairs)]
 
 

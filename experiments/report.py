@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.cost import expected_seconds
-from experiments.plan import SYSTEMS, ablation_name
+from experiments.plan import MASKS_ALONE, SYSTEMS, ablation_name
 from experiments.results import Results
 from experiments.runner import Workshop
 from experiments.settings import Settings
@@ -208,12 +208,13 @@ def _ablations(settings: Settings, steps: Sequence[Step], results: Results) -> s
     design = settings.design
     tables = []
     for title, values in (
-        ("weight of CTC (replacement 0.5)", [(weight, 0.5) for weight in design.ctc_weights]),
-        ("replacement probability (weight 0.5)", [(0.5, prob) for prob in design.replace_probs]),
+        ("weight of CTC (replacement 0.5)", {f"{weight:g}": (weight, 0.5) for weight in design.ctc_weights}),
+        ("replacement probability (weight 0.5)", {f"{prob:g}": (0.5, prob) for prob in design.replace_probs}),
+        ("control", {"masks alone: weight 1, replacement 0": MASKS_ALONE}),
     ):
-        rows = [[title, *(f"{weight if 'weight of' in title else prob:g}" for weight, prob in values)]]
+        rows = [[title, *values]]
         cells = []
-        for weight, prob in values:
+        for weight, prob in values.values():
             scored = results.scored(list(steps), design.ablation_target, ablation_name(weight, prob))
             # The ablation has one seed, the comparison more; here the first alone counts.
             seed = design.seeds[0]

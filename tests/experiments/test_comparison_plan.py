@@ -119,7 +119,8 @@ def test_places_of_parents_are_put_in_at_any_depth() -> None:
 def test_names_of_ablations() -> None:
     assert ablation_name(0.5, 0.5) == "uni1"
     assert ablation_name(0.25, 0.5) == "uni1-w0.25-r0.5"
-    assert len(ablations(load("tiny"))) == 8
+    assert len(ablations(load("tiny"))) == 9
+    assert ("uni1-w1-r0", 1.0, 0.0) in ablations(load("tiny")), "the control"
 
 
 def test_selection_takes_what_is_needed_and_no_more() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from unispeech.audio import AudioInfo, audio_info, load_audio
-from unispeech.data.g2p import join_words
+from unispeech.data.g2p import TURKIC_CAPITALS, join_words
 from unispeech.data.shards import Packed, check_name, pack
 from unispeech.data.utterances import BadLine, Utterance
 from unispeech.errors import ManifestError
@@ -271,7 +271,7 @@ def spelled_text(text: str, language: str | None = None) -> str:
     """
     text = unicodedata.normalize("NFC", text)
     if language is not None and language.partition("-")[0] in {"tr", "az"}:
-        text = text.replace("I", "\u0131").replace("\u0130", "i")
+        text = text.translate(TURKIC_CAPITALS)
     text = text.lower().replace("\u2019", "'").replace("\u02bc", "'")
     kept = []
     for index, character in enumerate(text):

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -22,10 +23,16 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from unispeech.data.espeak_phones import PhoneError, language_of, normalise_phone, without_stress
+from unispeech.data.espeak_phones import (
+    PhoneError,
+    language_of,
+    normalise_phone,
+    without_region,
+    without_stress,
+)
 from unispeech.frames import Seconds
 
-VOICES = {"en": "en-us", "zh": "cmn"}
+VOICES = {"en": "en-us", "zh": "cmn", "zh-HK": "yue"}
 """Language -> the voice that is meant where espeak-ng has several or calls it otherwise."""
 
 RATE_RANGE = (80, 450)
@@ -78,7 +85,8 @@ class EspeakProcess:
     process may not, for its noise goes on. Use it as a context manager, or call `close`.
 
     Args:
-        voice: A language code ("en", "zh") or a voice name of espeak-ng ("en-gb").
+        voice: A language code ("en", "zh") or a voice name of espeak-ng ("en-gb"). Of a tag whose region it does
+            not know ("sv-SE") the language is taken.
         library: Path of another libespeak-ng; None takes the one of the extra `espeak`, else the system's.
         data: Folder that holds that library's `espeak-ng-data`; None lets the library look for it.
 
@@ -89,7 +97,7 @@ class EspeakProcess:
     """
 
     def __init__(self, voice: str, *, library: str | None = None, data: str | None = None) -> None:
-        self.language = language_of(voice)
+        self.language = language_of(VOICES.get(voice, voice))
         command = [sys.executable, "-P", "-m", "unispeech.data.espeak_worker"]
         command += [argument for argument in (library, data) if argument is not None]
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
@@ -106,16 +114,22 @@ class EspeakProcess:
             """In Hz."""
             self.variants: tuple[str, ...] = tuple(about["variants"])
             """Names of the voice variants that are installed."""
-            found, _ = self._ask({"find": VOICES.get(voice, voice)})
-            if found["voice"] is None:
+            found = self._find(voice) or self._find(without_region(voice))
+            if found is None:
                 raise ValueError(
                     f"`language` must be one of espeak-ng, or the name of a voice of it, but is {voice!r}."
                 )
-            self.voice: str = found["voice"]
+            self.voice: str = found
             """Name by which espeak-ng knows the voice."""
         except BaseException:
             self.close()
             raise
+
+    def _find(self, voice: str) -> str | None:
+        """The name of a voice, as the library has it."""
+        reply, _ = self._ask({"find": VOICES.get(voice, voice)})
+        name: str | None = reply["voice"]
+        return name
 
     def phones(self, text: str) -> list[list[str]]:
         """Say how a text is spoken.
@@ -129,7 +143,7 @@ class EspeakProcess:
         Raises:
             PhoneError: If espeak-ng switches to another language in it, or prints what is not IPA.
         """
-        reply, _ = self._ask({"phones": text, "voice": self.voice})
+        reply, _ = self._ask({"phones": _composed(text), "voice": self.voice})
         return _normalise_words(reply["words"], self.language)
 
     def synthesise(
@@ -168,6 +182,7 @@ class EspeakProcess:
         for name, (value, low, high) in (limits | {"word_gap": (word_gap, 0, 1000)}).items():
             if not low <= value <= high:
                 raise ValueError(f"`{name}` must lie in [{low}, {high}], but is {value}.")
+        text = _composed(text)
         knobs = {"rate": rate, "pitch": pitch, "pitch_range": pitch_range, "word_gap": word_gap}
         voice = self.voice if variant is None else f"{self.voice}+{variant}"
         reply, samples = self._ask({"speak": text, "voice": voice} | knobs)
@@ -236,6 +251,11 @@ class EspeakProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _composed(text: str) -> str:
+    """The text with accents in their letters (NFC): of others espeak-ng drops them, and says n for n-tilde."""
+    return unicodedata.normalize("NFC", text)
 
 
 def lay_phones(

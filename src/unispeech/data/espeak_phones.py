@@ -21,6 +21,7 @@ TIE = "\u0361"
 
 # One printed phone is one sound, so a stop before a fricative in it makes an affricate.
 _AFFRICATE = re.compile("([tdʈɖpbcɟkɡq]\u032a?)([szʃʒɕʑʂʐfvxɣχʁθð])")
+_REGION = re.compile("[a-z]{2,3}-[A-Z]{2}")
 _STRESS = re.compile("[\u02c8\u02cc]")
 _TONE = {"zh": re.compile("[1-5ɜ]+$")}
 _ANY_TONE = re.compile("[0-9]+$")
@@ -75,6 +76,18 @@ def language_of(voice: str) -> str:
     """
     base = voice.split("-")[0].split("+")[0].lower()
     return _ALIASES.get(base, base)
+
+
+def without_region(tag: str) -> str:
+    """Take the region off a language tag.
+
+    Args:
+        tag: `sv-SE` and `zh-CN`, as Common Voice names languages, or any other name.
+
+    Returns:
+        The language of such a tag; any other name as it is.
+    """
+    return tag[:-3] if _REGION.fullmatch(tag) else tag
 
 
 def without_stress(token: str) -> str:

@@ -4,6 +4,7 @@ All three say how a text is spoken word by word, through one method, `phones`. A
 an error that names it: a guess would be learnt as a label.
 """
 
+import itertools
 import re
 import shutil
 import unicodedata
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, Protocol
 
+from unispeech.data.espeak_phones import without_region
 from unispeech.errors import ManifestError
 from unispeech.phones import WORD_BOUNDARY, nearest, segment_ipa
 
@@ -35,6 +37,10 @@ EPITRAN_CODES = {
 }
 """Language -> epitran's code in the usual script; any other code of epitran can be given as it is."""
 
+TURKIC_CAPITALS = str.maketrans({"I": "\u0131", "\u0130": "i"})
+"""The capitals of the two letters i of Turkish and Azerbaijani, which `str.lower` takes for those of English."""
+
+_PROBABILITY = re.compile(r"\d+\.\d+(e-\d+)?")
 _VARIANT = re.compile(r"\(\d+\)$")
 _COMMENT = re.compile(r"\s#.*")
 
@@ -78,8 +84,8 @@ class Phonemizer(Protocol):
 class LexiconPhonemizer:
     """Looks words up in a pronunciation lexicon.
 
-    A line is a word, whitespace, and its phones separated by spaces, as in CMUdict and MFA's dictionaries.
-    Lines that begin with `;;;` and what follows ` #` are comments. Of several pronunciations (`read`,
+    A line is a word, whitespace, and its phones separated by spaces, as in CMUdict and MFA's dictionaries,
+    whose probabilities between the two are passed over. Lines that begin with `;;;` and what follows ` #` are comments. Of several pronunciations (`read`,
     `read(2)` or the word again) the first counts. Capitals do not matter. A hyphenated word that is not
     listed is said by its parts. Phones stay as the lexicon writes them.
 
@@ -97,13 +103,14 @@ class LexiconPhonemizer:
         if not self._path.is_file():
             raise FileNotFoundError(f"{path}: there is no such lexicon; check the path.")
         try:
-            lines = self._path.read_text(encoding="utf-8").splitlines()
+            lines = self._path.read_text(encoding="utf-8-sig").split("\n")
         except UnicodeDecodeError as error:
             raise ManifestError(f"{path}: must be UTF-8 text, but is not ({error.reason}).") from error
         for number, line in enumerate(lines, start=1):
             if line.startswith(";;;") or not line.strip():
                 continue
-            word, *phones = _COMMENT.sub("", line).split()
+            word, *cells = _COMMENT.sub("", line).split()
+            phones = list(itertools.dropwhile(_PROBABILITY.fullmatch, cells))
             if not phones:
                 raise ManifestError(
                     f"{path}:{number}: `{word}` must be followed by its phones, but stands alone."
@@ -140,10 +147,12 @@ class LexiconPhonemizer:
 class EpitranPhonemizer:
     """Spells words out by epitran's rules (extra `g2p`): for languages that are written as they are spoken.
 
-    Words with hyphens are said by their parts.
+    Words with hyphens are said by their parts. A word with a letter that the rules do not have, such as one of
+    another script, cannot be said.
 
     Args:
-        language: A language code of `EPITRAN_CODES` or a code of epitran, such as "deu-Latn".
+        language: A language code of `EPITRAN_CODES`, with a region (`sv-SE`) or without, or a code of epitran,
+            such as "deu-Latn".
 
     Raises:
         ImportError: If epitran is not installed, or needs flite for English and there is none.
@@ -157,7 +166,7 @@ class EpitranPhonemizer:
             raise ImportError(
                 "phones by epitran need the extra `g2p`; install it with: pip install 'unispeech[g2p]'."
             ) from error
-        code = EPITRAN_CODES.get(language, language)
+        code = EPITRAN_CODES.get(without_region(language), language)
         if code == "eng-Latn" and shutil.which("lex_lookup") is None:
             raise ImportError(
                 "epitran needs flite's program `lex_lookup` for English, but it is not installed; "
@@ -197,8 +206,17 @@ class EpitranPhonemizer:
 
     def _spell_out(self, word: str) -> list[str]:
         """The phones of a word, part by part where it has hyphens; none where a part cannot be said."""
-        parts = [segment_ipa(self._rules.transliterate(part)) for part in word.split("-") if part]
+        parts = [self._spell_part(part) for part in word.split("-") if part]
         return [phone for phones in parts for phone in phones] if all(map(_is_spoken, parts)) else []
+
+    def _spell_part(self, part: str) -> list[str]:
+        if self._language.startswith(("tur-", "aze-")):
+            part = part.translate(TURKIC_CAPITALS)
+        letters = part.replace("'", "")
+        # What the rules do not know goes through `transliterate` as it is; the strict form leaves it out.
+        if self._rules.transliterate(letters) != self._rules.strict_trans(letters):
+            return []
+        return segment_ipa(self._rules.transliterate(part))
 
 
 @contextmanager
