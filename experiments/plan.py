@@ -1,7 +1,7 @@
 """The steps of the whole comparison, in the order in which they are worth having."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from experiments import recipes
@@ -14,8 +14,31 @@ SYSTEMS = ("scratch", "ssl", "ctc", "uni1", "uni12", "mixed")
 MODEL = "run/last"
 """Where a training leaves its model, below its directory."""
 
-MASKS_ALONE = (1.0, 0.0)
-"""Weight of CTC and replacement probability of the control: transfer behind the masks of stage 1."""
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """Stage 1 with other settings than those of the comparison."""
+
+    ctc_weight: float = 0.5
+    """Weight of CTC."""
+    replace_prob: float = 0.5
+    """Replacement probability."""
+    time_prob: float | None = None
+    """Share of frames that the masks would cover if none overlapped; None: that of the comparison."""
+
+    @property
+    def name(self) -> str:
+        """Name of the system; uni1 for the settings of the comparison."""
+        is_weighted = (self.ctc_weight, self.replace_prob) != (0.5, 0.5)
+        weights = f"-w{self.ctc_weight:g}-r{self.replace_prob:g}" if is_weighted else ""
+        return f"uni1{weights}" + ("" if self.time_prob is None else f"-m{self.time_prob:g}")
+
+
+COMPARED = Variant()
+"""Stage 1 as it is compared with the other systems."""
+
+MASKS_ALONE = Variant(ctc_weight=1.0, replace_prob=0.0)
+"""The control: transfer behind the masks of stage 1."""
 
 
 def make_plan(settings: Settings) -> list[Step]:
@@ -38,33 +61,27 @@ def make_plan(settings: Settings) -> list[Step]:
     return list(steps.values())
 
 
-def ablations(settings: Settings) -> list[tuple[str, float, float]]:
+def ablations(settings: Settings) -> dict[str, dict[str, Variant]]:
     """The variants of stage 1 that are tried.
 
     Args:
         settings: The size.
 
     Returns:
-        Name of the system, weight of CTC, replacement probability; uni1 for the setting of the comparison.
+        What is varied -> its values as they are shown, with the variant of each.
     """
     design = settings.design
-    pairs = [(weight, 0.5) for weight in design.ctc_weights] + [(0.5, prob) for prob in design.replace_probs]
-    pairs.append(MASKS_ALONE)
-    return [(ablation_name(weight, prob), weight, prob) for weight, prob in dict.fromkeys(pairs)]
-
-
-def ablation_name(ctc_weight: float, replace_prob: float) -> str:
-    """Name a variant of stage 1.
-
-    Args:
-        ctc_weight: Weight of CTC.
-        replace_prob: Replacement probability.
-
-    Returns:
-        uni1 for the setting of the comparison.
-    """
-    is_main = (ctc_weight, replace_prob) == (0.5, 0.5)
-    return "uni1" if is_main else f"uni1-w{ctc_weight:g}-r{replace_prob:g}"
+    masks = {f"{prob:g}": Variant(time_prob=prob) for prob in design.mask_probs}
+    return {
+        "weight of CTC (replacement 0.5)": {
+            f"{weight:g}": Variant(ctc_weight=weight) for weight in design.ctc_weights
+        },
+        "replacement probability (weight 0.5)": {
+            f"{prob:g}": Variant(replace_prob=prob) for prob in design.replace_probs
+        },
+        "masks (weight 0.5, replacement 0.5)": masks | {f"{settings.masking.time_prob:g}": COMPARED},
+        "control": {"weight 1, replacement 0: masks alone": MASKS_ALONE},
+    }
 
 
 def _with_parents(step: Step) -> Iterator[Step]:
@@ -97,8 +114,8 @@ class _Plan:
                 yield from (self._score(target, system, seed) for system in SYSTEMS)
             if place == 0:
                 target = self._synthetic(design.ablation_target, self.settings.corpora.target_hours)
-                for name, weight, prob in ablations(self.settings):
-                    yield self._score(target, name, seed, weight, prob)
+                for variants in ablations(self.settings).values():
+                    yield from (self._score(target, one.name, seed, one) for one in variants.values())
 
     def _targets(self) -> list[Step]:
         """First one of each kind, so that early pieces show something of everything."""
@@ -133,9 +150,7 @@ class _Plan:
 
     # ---- trainings
 
-    def _pretrained(
-        self, target: Step, system: str, seed: int, ctc_weight: float, replace_prob: float
-    ) -> Step | None:
+    def _pretrained(self, target: Step, system: str, seed: int, variant: Variant) -> Step | None:
         """The training before fine-tuning; those on the source alone are shared by all targets."""
         settings, source = self.settings, self.source
         total = settings.pretraining.updates
@@ -171,16 +186,15 @@ class _Plan:
             labelled=source.name,
             unlabelled=[],
             seed=seed,
-            ctc_weight=ctc_weight,
-            replace_prob=replace_prob,
+            ctc_weight=variant.ctc_weight,
+            replace_prob=variant.replace_prob,
+            time_prob=variant.time_prob,
         )
         return self._training("pretrain", source, system, seed, recipe, [source])
 
-    def _score(
-        self, target: Step, system: str, seed: int, ctc_weight: float = 0.5, replace_prob: float = 0.5
-    ) -> Step:
+    def _score(self, target: Step, system: str, seed: int, variant: Variant = COMPARED) -> Step:
         """Fine-tuning on the target and its score."""
-        pretrained = self._pretrained(target, system, seed, ctc_weight, replace_prob)
+        pretrained = self._pretrained(target, system, seed, variant)
         is_shift = bool(target.inputs.get("telephone"))
         # Across domains of one language all of its clean transcripts are learned; elsewhere the few minutes.
         labelled = self.source if is_shift else target

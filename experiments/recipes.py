@@ -19,6 +19,7 @@ def pretraining(
     init: str | None = None,
     ctc_weight: float = 0.5,
     replace_prob: float = 0.5,
+    time_prob: float | None = None,
 ) -> Recipe:
     """A run of `unispeech pretrain`: stage 1, stage 2, contrast alone, or both streams at once.
 
@@ -31,12 +32,15 @@ def pretraining(
         init: Model to start from; None starts with random weights.
         ctc_weight: Weight of CTC on labelled speech.
         replace_prob: Chance that CTC sees a frame's quantized latent.
+        time_prob: Share of frames under masks; None: that of the size.
 
     Returns:
         The recipe.
     """
     updates = updates or settings.pretraining.updates
     masking = settings.masking if labelled else settings.unlabelled_masking
+    if time_prob is not None:
+        masking = dataclasses.replace(masking, time_prob=time_prob)
     objective = _plain(settings.objective) | {
         "ctc_weight": ctc_weight,
         "replace_prob": replace_prob,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.cost import expected_seconds
-from experiments.plan import MASKS_ALONE, SYSTEMS, ablation_name
+from experiments.plan import SYSTEMS, ablations
 from experiments.results import Results
 from experiments.runner import Workshop
 from experiments.settings import Settings
@@ -207,15 +207,11 @@ def _shift(settings: Settings, steps: Sequence[Step], results: Results) -> str:
 def _ablations(settings: Settings, steps: Sequence[Step], results: Results) -> str:
     design = settings.design
     tables = []
-    for title, values in (
-        ("weight of CTC (replacement 0.5)", {f"{weight:g}": (weight, 0.5) for weight in design.ctc_weights}),
-        ("replacement probability (weight 0.5)", {f"{prob:g}": (0.5, prob) for prob in design.replace_probs}),
-        ("control", {"masks alone: weight 1, replacement 0": MASKS_ALONE}),
-    ):
-        rows = [[title, *values]]
+    for title, variants in ablations(settings).items():
+        rows = [[title, *variants]]
         cells = []
-        for weight, prob in values.values():
-            scored = results.scored(list(steps), design.ablation_target, ablation_name(weight, prob))
+        for variant in variants.values():
+            scored = results.scored(list(steps), design.ablation_target, variant.name)
             # The ablation has one seed, the comparison more; here the first alone counts.
             seed = design.seeds[0]
             cells.append(_cell(scored.only([seed]) if scored and seed in scored.errors else None))

@@ -116,6 +116,8 @@ class DesignSettings(Section):
     """Weights of CTC that are tried."""
     replace_probs: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75)
     """Replacement probabilities that are tried."""
+    mask_probs: tuple[float, ...] = (0.1, 0.2)
+    """Shares of frames under masks that are tried beside that of the comparison."""
 
 
 @dataclass(frozen=True, kw_only=True)

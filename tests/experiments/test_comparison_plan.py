@@ -8,7 +8,7 @@ import yaml
 
 from experiments import cli
 from experiments.cost import expected_seconds
-from experiments.plan import SYSTEMS, ablation_name, ablations, make_plan
+from experiments.plan import COMPARED, MASKS_ALONE, SYSTEMS, Variant, ablations, make_plan
 from experiments.results import Results
 from experiments.settings import FOLDER, load
 from experiments.steps import Step
@@ -56,7 +56,7 @@ def test_the_first_target_is_complete_first_and_the_first_seed_before_the_second
     seeds = [role.seed for role in roles]
     assert seeds == sorted(seeds)
     num_targets = len(settings.corpora.synthetic) + len(settings.corpora.real) + 1
-    assert len(roles) == 3 * 6 * num_targets + len(ablations(settings)) - 1
+    assert len(roles) == 3 * 6 * num_targets + len(variants(settings)) - 1
 
 
 def test_trainings_on_the_source_are_shared_by_targets_and_by_the_ablation() -> None:
@@ -116,11 +116,24 @@ def test_places_of_parents_are_put_in_at_any_depth() -> None:
     assert step.resolved(Path("work")) == {"a": [f"{place}/train", {"b": place}], "c": 1}
 
 
+def variants(settings) -> set[Variant]:
+    return {variant for row in ablations(settings).values() for variant in row.values()}
+
+
 def test_names_of_ablations() -> None:
-    assert ablation_name(0.5, 0.5) == "uni1"
-    assert ablation_name(0.25, 0.5) == "uni1-w0.25-r0.5"
-    assert len(ablations(load("tiny"))) == 9
-    assert ("uni1-w1-r0", 1.0, 0.0) in ablations(load("tiny")), "the control"
+    assert COMPARED.name == "uni1"
+    assert Variant(ctc_weight=0.25).name == "uni1-w0.25-r0.5"
+    assert Variant(time_prob=0.1).name == "uni1-m0.1"
+    assert MASKS_ALONE.name == "uni1-w1-r0"
+    assert len(variants(load("tiny"))) == 11
+
+
+def test_a_variant_changes_its_own_setting_alone() -> None:
+    settings = load("tiny")
+    plan = {step.name: step for step in make_plan(settings)}
+    main, light = (plan[f"en-0-{name}"].inputs["recipe"] for name in ("uni1", "uni1-m0.1"))
+    assert light["masking"]["time_prob"] == 0.1 != main["masking"]["time_prob"]
+    assert light | {"masking": main["masking"]} == main
 
 
 def test_selection_takes_what_is_needed_and_no_more() -> None:

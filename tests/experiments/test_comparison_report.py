@@ -85,7 +85,7 @@ def test_the_page_of_a_complete_comparison(tmp_path: Path) -> None:
     assert shift[1:] == ["40.0 (40.0 to 40.0)", "50.0 (50.0 to 50.0) %", "3"]
     assert rows(text, "the paper, at most")[0][1:] == ["13.4 %", "17.8 %"] * 2
     ablation = rows(text, "PER (%)")
-    assert [len(row) for row in ablation] == [6, 5, 2]
+    assert [len(row) for row in ablation] == [6, 5, 4, 2]
     assert ablation[0][3].startswith("50.0")
     assert "## Failed" not in text
     assert "2 cores, 2 steps at a time" in text
