@@ -40,6 +40,9 @@ hosts.
 """
 
 
+_UNREADABLE = (soundfile.LibsndfileError, TypeError)
+"""How soundfile refuses a file; the second: the name ends in .raw, and it wants to be told the rate."""
+
 LOUDEST = 2.0**32
 """Floats that hold unscaled integers are let through; beyond them the sums of squares overflow."""
 
@@ -133,7 +136,7 @@ def audio_info(path: str | Path) -> AudioInfo:
         return _container_info(path, container)
     try:
         header = soundfile.info(os.fsencode(path))
-    except soundfile.LibsndfileError as error:
+    except _UNREADABLE as error:
         raise _not_audio(Path(path)) from error
     _check_length(path, header.frames, header.samplerate)
     if not header.frames:
@@ -287,7 +290,7 @@ def _decode(path: str | Path) -> Iterator[tuple[npt.NDArray[np.float32], int]]:
     """
     try:
         file = soundfile.SoundFile(os.fsencode(path))
-    except soundfile.LibsndfileError as error:
+    except _UNREADABLE as error:
         raise _not_audio(Path(path)) from error
     num_samples = 0
     with file:

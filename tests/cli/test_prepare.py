@@ -90,6 +90,21 @@ def test_phones_by_rule(corpus, tmp_path, capsys, monkeypatch, extra, asked):
     assert next(iter(CutFiles(tmp_path / "out"))).supervisions[0].custom["phones"] == "j a s o"
 
 
+def test_a_language_that_cannot_be_said_is_asked_for_once(corpus, tmp_path, capsys, monkeypatch):
+    """Asking espeak-ng takes a process."""
+    asked = []
+
+    @contextmanager
+    def refuse(method, *, language, lexicon):
+        asked.append(language)
+        raise ValueError("no such language")
+        yield
+
+    monkeypatch.setattr(g2p, "open_phonemizer", refuse)
+    status, _, printed = run(capsys, corpus, "-o", tmp_path / "out", "--g2p", "espeak", "--language", "qq")
+    assert (status, asked) == (2, ["qq"]) and "all 4 lines were rejected" in printed
+
+
 def test_an_earlier_vocabulary_and_conditions(corpus, tmp_path, capsys):
     base = (corpus, "--units", "characters")
     run(capsys, *base, "-o", tmp_path / "ben", "--where", "speaker=ben")

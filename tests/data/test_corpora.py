@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from unispeech.data.checks import Reason, UntrainableError, check_length, spelled_text
+from unispeech.data.collation import load_cut
 from unispeech.data.corpora import CorpusReport, Preparation, prepare_corpus
 from unispeech.data.cuts import CutFiles
 from unispeech.data.inventory import read_labels, write_labels
@@ -104,6 +105,69 @@ def test_relative_paths_move_with_the_folder(recordings, tmp_path):
     corpus.rename(tmp_path / "moved")
     (cut,) = CutFiles(tmp_path / "moved" / "cuts")
     assert Path(cut.recording.sources[0].source).is_file()
+
+
+def test_relative_paths_hold_behind_a_link(recordings, tmp_path):
+    source = manifest(recordings, [{"audio": "a.wav", "phones": "a b"}])
+    (tmp_path / "disk" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "deep")
+    _, (cut,), _ = prepared(source, tmp_path / "link" / "out", relative_paths=True)
+    assert Path(cut.recording.sources[0].source).samefile(recordings / "a.wav")
+
+
+def test_a_corpus_is_not_its_own_output(recordings, tmp_path):
+    """The second time the cuts of the first would be the corpus, and new recordings would be lost."""
+    with pytest.raises(ValueError, match="`output` must be another folder than the corpus, but is"):
+        prepared(recordings, recordings, units="none")
+    assert prepared(recordings, recordings, units="none", format="folder")[0].num_kept == 5
+
+
+def test_a_channel_is_refused_where_all_are_heard(recordings, tmp_path):
+    source = manifest(recordings, [{"audio": "e.flac", "phones": "a b"}])
+    prepared(source, tmp_path / "out")
+    path = tmp_path / "out" / "cuts.jsonl.gz"
+    cut = json.loads(gzip.decompress(path.read_bytes()))
+    path.write_text(json.dumps({**cut, "channel": 1}), encoding="utf-8")
+    with pytest.raises(ManifestError, match="of which all channels are heard, but is channel 1 of 2; write"):
+        list(CutFiles(path))
+    recording = cut["recording"]
+    halves = [{**recording["sources"][0], "channels": [channel]} for channel in (0, 1)]
+    path.write_text(json.dumps({**cut, "recording": {**recording, "sources": halves}}), encoding="utf-8")
+    with pytest.raises(
+        ManifestError, match="but is channel 0 of 2; write the channel into a file of its own"
+    ):
+        list(CutFiles(path))
+
+
+def test_decoding_finds_the_true_length(tmp_path):
+    """An mp3 of changing rate without its first frame, which tells the length."""
+    noise = np.random.default_rng(0).normal(0, 0.2, 44_100 * 2)
+    sound = np.concatenate([np.zeros(44_100 * 3), noise])
+    soundfile.write(tmp_path / "a.mp3", sound, 44_100, bitrate_mode="VARIABLE", compression_level=0.9)
+    content = (tmp_path / "a.mp3").read_bytes()
+    (tmp_path / "a.mp3").write_bytes(content[content.index(b"\xff\xfb", content.index(b"Xing")) :])
+    source = manifest(tmp_path, [{"audio": "a.mp3", "phones": "a b"}])
+    _, (believed,), _ = prepared(source, tmp_path / "out")
+    with pytest.raises(ManifestError, match="prepare the corpus again, with --check-audio where the file is"):
+        load_cut(believed)
+    _, (decoded,), _ = prepared(source, tmp_path / "out", check_audio=True)
+    assert decoded.duration == pytest.approx(5.0, abs=0.1)
+    assert len(load_cut(decoded)) == round(decoded.duration * 16_000)
+
+
+def test_a_name_that_ends_in_raw_is_rejected_like_any_other(recordings, tmp_path):
+    (recordings / "f.raw").write_bytes(b"\1\2" * 8000)
+    source = manifest(recordings, [{"audio": name, "phones": "a b"} for name in ("a.wav", "f.raw")])
+    _, cuts, (rejected,) = prepared(source, tmp_path / "out")
+    assert len(cuts) == 1 and rejected["reason"] == "unreadable-audio" and "convert it" in rejected["detail"]
+
+
+def test_digits_and_marks_count_as_labels(recordings, tmp_path):
+    """1 s has 49 frames."""
+    rows = [{"audio": "a.wav", "text": "12345678 " * 6}, {"audio": "b.wav", "text": "\u0915\u094b" * 25}]
+    rows += [{"audio": "c.wav", "text": "x"}]
+    _, _, rejected = prepared(manifest(recordings, rows), tmp_path / "out", units="characters")
+    assert [row["reason"] for row in rejected] == ["too-many-labels"] * 2
 
 
 def test_segments_lie_in_their_recording(recordings, tmp_path):

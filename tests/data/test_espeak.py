@@ -2,6 +2,7 @@ import ctypes.util
 import os
 import sys
 import time
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -70,6 +71,32 @@ def test_marks_are_where_the_sound_is(english: EspeakProcess) -> None:
     pause = (vowels[0].end, next(p.start for p in speech.phones if p.start >= vowels[0].end))
     assert pause[1] - pause[0] > 0.05
     assert loudness(vowels[0].start, vowels[0].end) > 20 * loudness(pause[0] + 0.02, pause[1])
+
+
+@pytest.mark.parametrize(("language", "text"), [("es", "ma\u00f1ana"), ("ru", "\u0439\u043e\u0434")])
+def test_accents_may_stand_apart_from_their_letters(language: str, text: str, has_espeak: None) -> None:
+    with EspeakProcess(language) as process:
+        said = [process.phones(unicodedata.normalize(form, text)) for form in ("NFC", "NFD")]
+        spoken = [process.synthesise(unicodedata.normalize(form, text)) for form in ("NFC", "NFD")]
+    assert said[0] == said[1]
+    assert [phone.phone for phone in spoken[0].phones] == [phone.phone for phone in spoken[1].phones]
+    assert [word.word for word in spoken[1].words or []] == [text]
+
+
+@pytest.mark.parametrize(
+    ("tag", "language", "text"),
+    [("sv-SE", "sv", "Sju barn"), ("zh-CN", "zh", "\u4eca\u5929"), ("nl-NL", "nl", "langs")],
+)
+def test_a_tag_may_bear_its_region(tag: str, language: str, text: str, has_espeak: None) -> None:
+    """Common Voice calls languages so."""
+    with EspeakProcess(tag) as tagged, EspeakProcess(language) as plain:
+        assert (tagged.voice, tagged.language) == (plain.voice, plain.language)
+        assert tagged.phones(text) == plain.phones(text)
+
+
+def test_cantonese_is_not_mandarin(has_espeak: None) -> None:
+    with EspeakProcess("zh-HK") as process:
+        assert process.language == "yue"
 
 
 def test_a_fresh_process_repeats_itself_in_another_second(has_espeak: None) -> None:

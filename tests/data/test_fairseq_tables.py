@@ -219,6 +219,15 @@ def test_a_lone_number_is_one_phone(tmp_path):
         assert [cut.supervisions[0].custom["phones"] for cut in cuts] == ["tʃ", "a tʃ"]
 
 
+def test_a_lone_written_phone_is_one_phone(tmp_path):
+    (tmp_path / "wav" / "sub").mkdir(parents=True)
+    for name in ("a", "sub/b"):
+        soundfile.write(tmp_path / "wav" / f"{name}.wav", np.zeros(8_000), 16_000)
+    fairseq(tmp_path, train_dot_phone="aɪ\nh aɪ\n")
+    prepare_corpus(tmp_path, tmp_path / "out", Preparation())
+    assert Vocabulary.load(tmp_path / "out").symbols == ("<pad>", "aɪ", "h")
+
+
 def test_a_tagged_release_is_prepared_whole(tmp_path):
     """From numbers of vocab_sep.json and Common Voice's clips to cuts and a tagged vocabulary."""
     clips = tmp_path / "clips"

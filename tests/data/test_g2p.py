@@ -56,6 +56,16 @@ def test_tabs_and_both_unicode_forms(tmp_path):
     assert said == [["ʃ", "t", "ʁ", "aː", "s", "ə"], ["yː", "b", "ə", "l"]]
 
 
+def test_a_dictionary_of_mfa_has_probabilities(tmp_path):
+    """Its numbers are no phones, and a byte order mark is no letter."""
+    path = tmp_path / "mfa.dict"
+    path.write_text("\ufeffhello\t0.99\t0.2\t1.0\t1.5e-05\th ə l oʊ\nworld\tw 1 l d\n", encoding="utf-8")
+    assert LexiconPhonemizer(path).phones("hello world") == [["h", "ə", "l", "oʊ"], ["w", "1", "l", "d"]]
+    path.write_text("hello\t0.99\n", encoding="utf-8")
+    with pytest.raises(ManifestError, match=r"mfa\.dict:1: `hello` must be followed by its phones"):
+        LexiconPhonemizer(path)
+
+
 def test_unknown_words_are_named(lexicon):
     with pytest.raises(
         UnknownWordError, match=r"lexicon\.txt can say, but holds 'zorb', '12'; add them to"
@@ -157,6 +167,8 @@ class TestEpitran:
             def transliterate(self, word):
                 return f"{word}{self.code[0]}"
 
+            strict_trans = transliterate
+
         monkeypatch.setattr("epitran.Epitran", Rules)
         assert phones_from_text(["ab ab"], method="epitran", language="yor-Latn") == [["a", "b", "y"] * 2]
 
@@ -187,14 +199,19 @@ class FakeEpitran(ModuleType):
         super().__init__("epitran")
         self.__file__ = str(folder / "__init__.py")
         (folder / "data" / "map").mkdir(parents=True)
-        (folder / "data" / "map" / "deu-Latn.csv").touch()
+        for code in ("deu-Latn", "tur-Latn", "swe-Latn"):
+            (folder / "data" / "map" / f"{code}.csv").touch()
 
     class Epitran:
         def __init__(self, code):
             pass
 
         def transliterate(self, word):
-            return word.lower()
+            return word.lower().replace("x", "ɡz")
+
+        def strict_trans(self, word):
+            # As epitran: what a rule writes that no table has is left out, too.
+            return "".join(letter for letter in word.lower() if letter.isascii() and letter not in "kx")
 
 
 @pytest.mark.parametrize("word", ["Ab-Ba", "Ab--Ba", "Ab\u2010Ba"])
@@ -208,6 +225,30 @@ def test_a_part_that_epitran_cannot_say_makes_the_word_unknown(monkeypatch, tmp_
     monkeypatch.setitem(sys.modules, "epitran", FakeEpitran(tmp_path))
     with pytest.raises(UnknownWordError, match=r"can say, but holds 'ab-12'; add them"):
         EpitranPhonemizer("de").phones("a ab-12")
+
+
+@pytest.mark.parametrize("word", ["東京", "привет", "b\u00e9b\u00e9", "task"])
+def test_a_letter_that_epitran_does_not_know_is_no_phone(monkeypatch, tmp_path, word):
+    monkeypatch.setitem(sys.modules, "epitran", FakeEpitran(tmp_path))
+    with pytest.raises(UnknownWordError, match=f"can say, but holds '{word}'; add them"):
+        EpitranPhonemizer("de").phones(f"ab {word}")
+
+
+def test_what_a_rule_of_epitran_writes_by_itself_is_a_phone(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "epitran", FakeEpitran(tmp_path))
+    assert EpitranPhonemizer("de").phones("fix") == [["f", "i", "ɡ", "z"]]
+
+
+def test_turkish_has_two_letters_i(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "epitran", FakeEpitran(tmp_path))
+    monkeypatch.setattr(FakeEpitran.Epitran, "strict_trans", FakeEpitran.Epitran.transliterate)
+    assert EpitranPhonemizer("tr").phones("\u0130I") == [["i", "\u0131"]]
+
+
+def test_a_language_may_bear_its_region(monkeypatch, tmp_path):
+    """Common Voice calls Swedish sv-SE."""
+    monkeypatch.setitem(sys.modules, "epitran", FakeEpitran(tmp_path))
+    assert EpitranPhonemizer("sv-SE").phones("ab") == [["a", "b"]]
 
 
 def test_epitran_missing_names_the_extra(monkeypatch):

@@ -1,6 +1,7 @@
 """Every layout of a corpus gives an item per line."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,45 @@ def test_a_stray_transcript_and_one_that_is_not_utf8_are_listed(tmp_path):
     assert isinstance(stray, BadLine) and stray.reason == "no-recording" and stray.id == "stray"
 
 
+def test_links_are_followed_and_none_is_lost(tmp_path):
+    """A speaker on another disk, a recording that is gone, a link to where it lies."""
+    corpus = write(tmp_path / "corpus", anna__one_dot_wav="", anna__one_dot_txt="x").resolve()
+    write(tmp_path / "disk", ben__two_dot_wav="", ben__two_dot_txt="y")
+    (corpus / "ben").symlink_to(tmp_path / "disk" / "ben")
+    (corpus / "anna" / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
+    (corpus / "anna" / "up").symlink_to(corpus)
+    items = list(read_corpus(corpus))
+    assert [item.id for item in items] == ["anna/gone", "anna/one", "ben/two"]
+    assert items[2].speaker == "ben"
+
+
+def test_a_folder_that_may_not_be_read_is_an_error(tmp_path, monkeypatch):
+    write(tmp_path, anna__one_dot_wav="", ben__two_dot_wav="")
+    scandir = os.scandir
+
+    def refuse(folder):
+        if str(folder).endswith("ben"):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError, match="ben"):
+        list(read_corpus(tmp_path, format="folder"))
+
+
 # ---- JSONL
+
+
+@pytest.mark.parametrize("name", [".", "/"])
+def test_a_recording_must_have_a_name(tmp_path, name):
+    write(tmp_path, a_dot_jsonl=json.dumps({"audio": name, "text": "x"}))
+    (bad,) = read_corpus(tmp_path / "a.jsonl")
+    assert isinstance(bad, BadLine) and "line must name its recording" in bad.detail
+
+
+def test_a_recording_may_have_no_suffix(tmp_path):
+    write(tmp_path, a_dot_jsonl='{"audio": "one"}\n{"audio": "two"}', one="")
+    assert [item.audio.name for item in read_corpus(tmp_path / "a.jsonl")] == ["one", "two.mp3"]
 
 
 def test_jsonl_in_our_form(tmp_path):

@@ -32,8 +32,7 @@ class Choice:
     max_seconds: float | None = None
     """Reject longer utterances."""
     dictionary: Path | None = None
-    """What the numbers in .id files of a fairseq table stand for: vocab.json of the original, or dict.txt.
-    Without it, the one that lies beside them."""
+    """What the numbers of a fairseq table stand for: vocab.json, or dict.txt; else the one beside it."""
     recordings: Path | None = None
     """Folder of the recordings of a fairseq table, in place of the one that it names; mp3 do for wav."""
 
@@ -93,7 +92,7 @@ def prepare(
       unispeech prepare corpus -o data/train --language en --units characters
       unispeech prepare recordings -o data/unlabelled --language ky --units none
       unispeech prepare cv-corpus/sv -o data/sv-dev --part dev --g2p epitran --vocabulary data/sv-train
-      unispeech prepare manifest.jsonl -o data/train --units label --where dataset=fsdd --where speaker!=theo
+      unispeech prepare speech.jsonl -o data/fsdd --units label --where dataset=fsdd --where speaker!=nicolas
       unispeech prepare cv-corpus/en -o data/en --g2p espeak --shards 5000
       unispeech prepare ky/train.tsv -o data/ky --dictionary ky/vocab.json --recordings cv-corpus/ky/clips
 
@@ -156,12 +155,20 @@ def _phonemiser(target: Target, stack: ExitStack) -> "Phonemise | None":
     if name not in choices:
         raise ValueError(f"`g2p` must be epitran or espeak, but is {name!r}.")
     opened: dict[str | None, Phonemizer] = {}
+    refused: dict[str | None, str] = {}
 
     def phonemise(text: str, language: str | None) -> list[list[str]]:
         key = None if target.lexicon else (code or language)
+        # Asking takes a process or seconds: once for a language, not for each of its utterances.
+        if key in refused:
+            raise ValueError(refused[key])
         if key not in opened:
             opener = open_phonemizer(choices[name], language=key, lexicon=target.lexicon)
-            opened[key] = stack.enter_context(opener)
+            try:
+                opened[key] = stack.enter_context(opener)
+            except ValueError as error:
+                refused[key] = str(error)
+                raise
         return opened[key].phones(text)
 
     if target.lexicon or code:

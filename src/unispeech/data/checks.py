@@ -12,7 +12,7 @@ from unispeech.data.shards import Packed, check_name, pack
 from unispeech.data.utterances import BadLine, Utterance
 from unispeech.errors import ManifestError
 from unispeech.frames import SAMPLE_RATE, Seconds, num_frames
-from unispeech.phones import ARPABET_TO_IPA, WORD_BOUNDARY, arpabet_to_ipa, clusters, phones_by_word
+from unispeech.phones import ARPABET_TO_IPA, WORD_BOUNDARY, arpabet_to_ipa, phones_by_word
 
 Units = Literal["phones", "characters", "label", "none"]
 
@@ -116,15 +116,17 @@ def read_header(utterance: Utterance, *, decode: bool = False) -> AudioInfo | Un
 
     Args:
         utterance: Whose recording.
-        decode: Decode the whole recording, which finds damage behind the header too.
+        decode: Decode the whole recording, which finds its true length, and damage behind the header.
 
     Returns:
-        What the header says, or why the recording cannot be used.
+        What the header says, with the true length if it was decoded, or why the recording cannot be used.
     """
     try:
         info = audio_info(utterance.audio)
         if decode:
-            load_audio(utterance.audio)
+            # Of an mp3 the header may only estimate the length.
+            num_samples = len(load_audio(utterance.audio, sample_rate=info.sample_rate))
+            info = replace(info, num_samples=num_samples, duration=num_samples / info.sample_rate)
     except FileNotFoundError:
         return UntrainableError("missing-audio", f"{utterance.audio}: there is no such file.")
     except (OSError, ManifestError) as error:
@@ -223,7 +225,7 @@ def learnable_of(
         text = spelled_text(utterance.text or "", utterance.language)
         if not text:
             raise UntrainableError("empty-transcript", "utterance must have a transcript, but has none.")
-        return Learnable(text=text, symbols=tuple(clusters(text.replace(" ", WORD_BOUNDARY))))
+        return Learnable(text=text, symbols=tuple(text.replace(" ", WORD_BOUNDARY)))
     words = phones_by_word(utterance.phones or "", is_separated=utterance.is_separated) or _say(
         utterance, phonemise
     )

@@ -262,7 +262,7 @@ def load_cut(cut: MonoCut) -> Waveform:
     if abs(duration - cut.duration) > _TOLERANCE:
         raise ManifestError(
             f"{path}: utterance must last {cut.duration:.3f} s as in the cuts, but lasts {duration:.3f} s; "
-            "prepare the corpus again."
+            "prepare the corpus again, with --check-audio where the file is as it was."
         )
     return waveform
 

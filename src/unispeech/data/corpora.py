@@ -186,9 +186,15 @@ def prepare_corpus(
 
     Raises:
         ManifestError: If the corpus cannot be used as a whole, or nothing of it can be trained on.
-        ValueError: If a condition names a field that the corpus lacks, or `vocabulary` has other units.
+        ValueError: If a condition names a field that the corpus lacks, `vocabulary` has other units, or
+            `output` is the folder of the corpus and no format is named.
         FileNotFoundError: If `source` does not exist.
     """
+    if preparation.format is None and source.is_dir() and output.is_dir() and source.samefile(output):
+        raise ValueError(
+            f"`output` must be another folder than the corpus, but is {output}; "
+            "another time the cuts in it would be taken for the corpus."
+        )
     inventory = Inventory(preparation.units, vocabulary, label2id, tag_languages=preparation.tag_languages)
     selection = Selection(preparation.part, preparation.where, preparation.language)
     report = CorpusReport()

@@ -93,7 +93,8 @@ class CutFileWriter(CutWriter):
 
     def __init__(self, folder: Path, *, relative_paths: bool = False) -> None:
         super().__init__(folder / CUTS, rival=folder / SHARDS)
-        self._relative_to = folder if relative_paths else None
+        # Where the folder is reached by a link, the way up leads from the place that the link stands for.
+        self._relative_to = os.path.realpath(folder) if relative_paths else None
         self._cuts = self._files.enter_context(open_cut_file(self._unfinished))
 
     def write(self, trainable: Trainable) -> None:

@@ -199,6 +199,13 @@ def read_cut(line: str, path: Path, number: int, *, sharded: bool = False) -> "M
         place = "lie in a shard" if sharded else "be a file"
         raise ManifestError(f"{path}:{number}: recording must {place}, but is {source.type!r}{fix}")
     if not sharded:
+        # Of a recording all channels are averaged.
+        if cut.channel != 0 or len(cut.recording.sources) > 1:
+            raise ManifestError(
+                f"{path}:{number}: recording must be one file of which all channels are heard, but is "
+                f"channel {cut.channel} of {cut.recording.num_channels}; "
+                "write the channel into a file of its own."
+            )
         source.source = str(path.parent.absolute() / source.source)
     return cut
 

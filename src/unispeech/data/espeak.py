@@ -85,8 +85,8 @@ class EspeakProcess:
     process may not, for its noise goes on. Use it as a context manager, or call `close`.
 
     Args:
-        voice: A language code ("en", "zh") or a voice name of espeak-ng ("en-gb"). Of a tag whose region it does
-            not know ("sv-SE") the language is taken.
+        voice: A language code ("en", "zh") or a voice name of espeak-ng ("en-gb"). Of a tag whose region it
+            does not know ("sv-SE") the language is taken.
         library: Path of another libespeak-ng; None takes the one of the extra `espeak`, else the system's.
         data: Folder that holds that library's `espeak-ng-data`; None lets the library look for it.
 
@@ -254,7 +254,7 @@ class EspeakProcess:
 
 
 def _composed(text: str) -> str:
-    """The text with accents in their letters (NFC): of others espeak-ng drops them, and says n for n-tilde."""
+    """The text with accents in their letters: espeak-ng does not hear those that stand apart."""
     return unicodedata.normalize("NFC", text)
 
 

@@ -31,8 +31,6 @@ class _Labels:
     text: str | None = None
     phones: str | None = None
     language: str | None = None
-    are_numbers: bool = False
-    """Whether the phones were numbers, each of which is one phone."""
 
 
 def read_fairseq(
@@ -86,7 +84,7 @@ def read_fairseq(
             duration=int(numbers[0]) / int(numbers[1]) if len(numbers) > 1 and int(numbers[0]) else None,
             text=label.text,
             phones=label.phones,
-            is_separated=label.are_numbers,
+            is_separated=True,
             language=label.language,
             part=table.stem,
             fields={"part": table.stem, "language": label.language},
@@ -96,7 +94,7 @@ def read_fairseq(
 def _fault(name: str, numbers: Sequence[str], line: str) -> str:
     """What is wrong with a line of the table; empty where nothing is."""
     are_counts = all(number.isascii() and number.isdigit() for number in numbers[:2])
-    if not name or not numbers or not are_counts or numbers[1:2] == ["0"]:
+    if not Path(name).name or not numbers or not are_counts or numbers[1:2] == ["0"]:
         return f"line must be `path<TAB>frames`, with the sample rate behind if any, but is {line!r}."
     if _IN_ARCHIVE.fullmatch(name):
         return f"recording must be a file of its own, but lies in an archive ({name}); unpack the archive."
@@ -135,9 +133,7 @@ def _read_labels(table: Path, num_lines: int, dictionary: Path | None) -> list[_
     if numbers is None or (written and dictionary is None and not _dictionaries_beside(table)):
         return [_untag(text, phones[index].split() if phones else None) for index, text in enumerate(texts)]
     spelled = _spell(numbers, num_lines, read_symbols(dictionary or _find_dictionary(numbers)))
-    labels = [
-        replace(_untag(text, tokens), are_numbers=True) for text, tokens in zip(texts, spelled, strict=True)
-    ]
+    labels = [_untag(text, tokens) for text, tokens in zip(texts, spelled, strict=True)]
     return labels if phones is None or written is None else _join(labels, phones, numbers, written)
 
 

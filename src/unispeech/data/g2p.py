@@ -8,6 +8,7 @@ import itertools
 import re
 import shutil
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,7 +39,7 @@ EPITRAN_CODES = {
 """Language -> epitran's code in the usual script; any other code of epitran can be given as it is."""
 
 TURKIC_CAPITALS = str.maketrans({"I": "\u0131", "\u0130": "i"})
-"""The capitals of the two letters i of Turkish and Azerbaijani, which `str.lower` takes for those of English."""
+"""Capitals of the two letters i of Turkish and Azerbaijani, which `str.lower` takes for those of English."""
 
 _PROBABILITY = re.compile(r"\d+\.\d+(e-\d+)?")
 _VARIANT = re.compile(r"\(\d+\)$")
@@ -85,9 +86,10 @@ class LexiconPhonemizer:
     """Looks words up in a pronunciation lexicon.
 
     A line is a word, whitespace, and its phones separated by spaces, as in CMUdict and MFA's dictionaries,
-    whose probabilities between the two are passed over. Lines that begin with `;;;` and what follows ` #` are comments. Of several pronunciations (`read`,
-    `read(2)` or the word again) the first counts. Capitals do not matter. A hyphenated word that is not
-    listed is said by its parts. Phones stay as the lexicon writes them.
+    whose probabilities between the two are passed over. Lines that begin with `;;;` and what follows ` #` are
+    comments. Of several pronunciations (`read`, `read(2)` or the word again) the first counts. Capitals do
+    not matter. A hyphenated word that is not listed is said by its parts. Phones stay as the lexicon writes
+    them.
 
     Args:
         path: The lexicon, UTF-8 text.
@@ -147,12 +149,12 @@ class LexiconPhonemizer:
 class EpitranPhonemizer:
     """Spells words out by epitran's rules (extra `g2p`): for languages that are written as they are spoken.
 
-    Words with hyphens are said by their parts. A word with a letter that the rules do not have, such as one of
-    another script, cannot be said.
+    Words with hyphens are said by their parts. A word with a letter that the rules do not have, such as one
+    of another script, cannot be said.
 
     Args:
-        language: A language code of `EPITRAN_CODES`, with a region (`sv-SE`) or without, or a code of epitran,
-            such as "deu-Latn".
+        language: A language code of `EPITRAN_CODES`, with a region ("sv-SE") or without, or a code of
+            epitran, such as "deu-Latn".
 
     Raises:
         ImportError: If epitran is not installed, or needs flite for English and there is none.
@@ -213,8 +215,13 @@ class EpitranPhonemizer:
         if self._language.startswith(("tur-", "aze-")):
             part = part.translate(TURKIC_CAPITALS)
         letters = part.replace("'", "")
-        # What the rules do not know goes through `transliterate` as it is; the strict form leaves it out.
-        if self._rules.transliterate(letters) != self._rules.strict_trans(letters):
+        # What the rules do not know goes through `transliterate` as it is. The strict form leaves it out,
+        # together with phones that a rule writes directly; those are no letters of the word.
+        said, known = (
+            Counter(unicodedata.normalize("NFD", spell(letters)))
+            for spell in (self._rules.transliterate, self._rules.strict_trans)
+        )
+        if (said - known).keys() & set(unicodedata.normalize("NFD", letters.lower())):
             return []
         return segment_ipa(self._rules.transliterate(part))
 

@@ -5,6 +5,7 @@ that says why there is none. No recording is opened here. What makes the whole s
 column, label files of another length) is a `ManifestError`.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, get_args
@@ -126,11 +127,29 @@ def _first_line(path: Path) -> str:
 
 
 def _audio_files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in AUDIO_SUFFIXES)
+    return (path for path in _files(folder) if path.suffix.lower() in AUDIO_SUFFIXES)
+
+
+def _files(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """All that is no folder, in order. Links are followed; one to a file that is gone is a file, too.
+
+    Yields:
+        Paths. A folder that may not be read is an error of the operating system: what it holds would be lost.
+    """
+    place = os.path.realpath(folder)
+    if place in above:  # a link leads back to where it lies
+        return
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.is_dir():
+            yield from _files(Path(entry.path), above | {place})
+        else:
+            yield Path(entry.path)
 
 
 def _read_folder(folder: Path, part: str | None) -> Iterator[Item]:
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    paths = list(_files(folder))
     recordings = [path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES]
     spoken = {path.with_suffix("") for path in recordings}
     for path in recordings:

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -175,7 +176,7 @@ def _row_to_item(row: Mapping[str, object] | str, folder: Path, source: str) -> 
 
 def _row_to_utterance(row: Mapping[str, object], folder: Path, source: str) -> Utterance:
     audio = _text_field(row, "audio")
-    if not audio:
+    if not audio or not Path(audio).name:
         names = ", ".join(_ALIASES["audio"])
         raise ManifestError(f"line must name its recording in one of {names}, but does not.")
     offset = seconds_field(row, *_ALIASES["start"])
@@ -208,7 +209,7 @@ def _row_to_utterance(row: Mapping[str, object], folder: Path, source: str) -> U
 
 def _find_clip(path: Path) -> Path:
     # Early Common Voice tables name clips without their suffix.
-    return path if path.suffix else path.with_suffix(".mp3")
+    return path if path.suffix or os.path.exists(path) else path.with_suffix(".mp3")
 
 
 def _text_field(row: Mapping[str, object], name: str) -> str | None:
