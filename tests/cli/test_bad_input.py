@@ -44,7 +44,7 @@ BROKEN = {
     "text": (lambda path, whole: path.write_text("hello\n"), "must be audio .*, but is text; convert it"),
     "nan": (lambda path, whole: float_file(path, np.nan), "finite, but 4000 of 8000 are NaN or infinite"),
     "infinite": (lambda path, whole: float_file(path, np.inf), "finite, but 4000 of 8000 are NaN or infi"),
-    "folder": (lambda path, whole: path.mkdir(), "must be an audio file, but is a directory"),
+    "folder": (lambda path, whole: path.mkdir(), "must hold recordings, but holds none"),
 }
 
 
@@ -95,6 +95,27 @@ def test_an_unusable_model_is_named(capsys, tmp_path, model_dir, good, verb, kin
     assert (status, out) == (2, "")
     assert str(model_dir) in err
     assert pytest.raises(ValueError, match=message).matches(ValueError(err))
+
+
+def test_the_models_of_a_run_are_named(capsys, tmp_path, model_dir, good):
+    run = tmp_path / "run"
+    shutil.copytree(model_dir, run / "last")
+    status, _, err = fail(capsys, "transcribe", good, "-m", run)
+    assert (status, err) == (
+        2,
+        f"{run}: must hold a model, but has no config.json; it is a run, so name {run / 'last'}.\n".strip(),
+    )
+
+
+def test_bench_refuses_what_is_no_recogniser(capsys, tmp_path):
+    status, _, err = fail(capsys, "bench", save_classifier(tmp_path / "model", ["yes", "no"]))
+    assert status == 2
+    assert "run it with `unispeech classify`" in err
+
+
+def test_what_has_no_place_is_named(capsys):
+    status, _, err = fail(capsys, "finetune", "a.yaml", "-o", "run", "--set", "num_updates", "5")
+    assert (status, err) == (2, "there is no place for 5; see unispeech finetune --help.")
 
 
 def test_evaluate_names_a_label_that_the_model_lacks(capsys, tmp_path, good):

@@ -162,6 +162,7 @@ def test_vectors_of_two_kinds_are_not_put_together(capsys, model_dir, clips, tmp
             ["-o", "x.safetensors", "-f", "npy"],
             "`--format` must be safetensors where `--output` is x.safeten",
         ),
+        (["-o", "x.npy"], "`--output` must be a folder or a .safetensors file, but is x.npy; name a folder"),
         (["-o", "x", "--layer", "last"], "`layer` must be context, a number, or a weighted sum"),
         (["-o", "x", "--layer", "9"], "`layer` must lie in [-3, 2] for a model of 2 layers"),
     ],

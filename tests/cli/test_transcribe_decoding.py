@@ -91,6 +91,13 @@ def test_a_mapping_is_shown(folder, capsys):
         ),
         (["--hotword", "a", "--lexicon", "none.txt"], "none.txt: lexicon must hold at least one word"),
         (["--hotword", "a", "--lexicon", "a.wav"], "a.wav: text must be UTF-8, but is not"),
+        (["--lm-bonus", "1"], "`--lm` must be given with --lm-weight and --lm-bonus, but is missing"),
+        (["--beam", "5", "--lm-weight", "2"], "`--lm` must be given with --lm-weight and --lm-bonus, but is"),
+        (["--lexicon", "lexicon.txt"], "`--lm` or `--hotword` must be given with --lexicon, but both are"),
+        (
+            ["--inventory-mode", "map"],
+            "`--inventory` or `--language` must be given with --inventory-mode map, but both are missing",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_in_one_line(folder, capsys, monkeypatch, options, message):

@@ -143,6 +143,11 @@ def test_a_long_recording_from_a_pipe(capsys, monkeypatch, tmp_path, model_dir):
         (["-", "--list", "-"], "`audio` must not be - where `--list` is - too"),
         (["--list", "gone.txt"], "gone.txt: no such file"),
         (["a.wav", "--window-seconds", "0.2"], "`window_seconds` must be at least 1"),
+        (
+            ["a.wav", "-o", "a.srt"],
+            "`--output` must be a folder or a .jsonl file, but is a.srt; name",
+        ),
+        (["a.wav", "-o", "A.textgrid", "-f", "TextGrid"], "or leave --output out and write > A.textgrid"),
     ],
 )
 def test_wrong_usage_is_one_line(capsys, monkeypatch, tmp_path, model_dir, arguments, message):

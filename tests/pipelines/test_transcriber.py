@@ -285,7 +285,7 @@ def test_a_vocabulary_with_another_blank_is_refused(tmp_path, model_dir):
 def test_a_classifier_is_refused(tmp_path):
     folder = save_classifier(tmp_path / "classifier", ["yes", "no"])
     with pytest.raises(
-        CheckpointError, match=r"UniSpeechForSequenceClassification or score it with .unispeech eval"
+        CheckpointError, match=r"UniSpeechForSequenceClassification or run it with .unispeech classify"
     ):
         Transcriber(folder)
 

@@ -58,7 +58,7 @@ _KINDS = {
 
 _VERBS = {
     "UniSpeechForCTC": "run it with `unispeech transcribe`",
-    "UniSpeechForSequenceClassification": "score it with `unispeech evaluate`",
+    "UniSpeechForSequenceClassification": "run it with `unispeech classify`",
     "UniSpeechForPreTraining": "make a recogniser of it with `unispeech finetune`",
 }
 """Class -> what the command line does with its checkpoints."""
@@ -250,7 +250,9 @@ def _check_directory(source: str | Path, subfolder: str) -> None:
             raise FileNotFoundError(f"{path}: no such model directory; a Hub id has the form owner/name.")
         return
     if not (path / "config.json").is_file():
-        raise CheckpointError(f"{path}: must hold a model, but has no config.json.")
+        models = [path / name for name in ("best", "last") if (path / name / "config.json").is_file()]
+        advice = f"; it is a run, so name {models[0]}" if models else ""
+        raise CheckpointError(f"{path}: must hold a model, but has no config.json{advice}.")
     if not any(any(path.glob(pattern)) for pattern in WEIGHTS):
         raise CheckpointError(
             f"{path}: must hold weights, but has neither model.safetensors nor pytorch_model.bin."

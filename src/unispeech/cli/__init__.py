@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnusedCliTokensError
 
 VERBS = {
     "transcribe": "Write the phones of recordings, with times.",
@@ -73,7 +73,7 @@ def help_of(verb: str) -> str:
     """Take the help of a verb from its docstring: all that stands before the arguments, examples too.
 
     Args:
-        verb: One of `VERBS`; its file is imported.
+        verb: One of `VERBS`; its file is imported, and each argument is put on one line of the docstring.
 
     Returns:
         Paragraphs, each on one line for the terminal to wrap; indented lines as they are.
@@ -81,8 +81,11 @@ def help_of(verb: str) -> str:
     from importlib import import_module
     from inspect import cleandoc
 
-    docstring = getattr(import_module(f"unispeech.cli.{verb}"), verb).__doc__ or VERBS[verb]
-    text = re.split(r"^(?:Args|Returns|Raises):", cleandoc(docstring), flags=re.MULTILINE)[0]
+    function = getattr(import_module(f"unispeech.cli.{verb}"), verb)
+    docstring = cleandoc(function.__doc__ or VERBS[verb])
+    # cyclopts would keep the line breaks in what is said of a parameter.
+    function.__doc__ = re.sub(r"\n {8,}(?=\S)", " ", docstring)
+    text = re.split(r"^(?:Args|Returns|Raises):", docstring, flags=re.MULTILINE)[0]
     # cyclopts would drop a section of the name "Examples".
     text = re.sub(r"^Examples:", "For example:", text, flags=re.MULTILINE)
     return re.sub(r"(?<=\S)\n(?=\S)", " ", text).strip()
@@ -157,6 +160,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         status = app(arguments, exit_on_error=False, print_error=False)
         if sys.stdout is not None:
             sys.stdout.flush()
+    except UnusedCliTokensError as error:
+        # cyclopts would show a list of Python.
+        unused = one_line(" ".join(error.unused_tokens or ()))
+        print(
+            f"unispeech: there is no place for {unused}; see unispeech {arguments[0]} --help.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     except CycloptsError as error:
         print(f"unispeech: {one_line(str(error))}", file=sys.stderr)
         sys.exit(2)

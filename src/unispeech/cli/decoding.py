@@ -54,6 +54,7 @@ class DecodingOptions:
             ValueError: If options contradict one another.
         """
         is_searched = self.lm is not None or self.hotword or self.nbest > 1
+        self._refuse_idle()
         beam = self.beam if self.beam is not None else (max(20, self.nbest) if is_searched else 0)
         if beam == 0 and is_searched:
             raise ValueError("`--beam` must be above 0 where --lm, --hotword or --nbest is given, but is 0.")
@@ -74,6 +75,18 @@ class DecodingOptions:
         scorers = self._scorers(vocabulary)
         decoder = BeamDecoder(vocabulary.blank, vocabulary.special, settings=settings, scorers=scorers)
         return decoder, restriction
+
+    def _refuse_idle(self) -> None:
+        """Refuse what would change nothing."""
+        is_weighted = (self.lm_weight, self.lm_bonus) != (DecodingOptions.lm_weight, DecodingOptions.lm_bonus)
+        if is_weighted and self.lm is None:
+            raise ValueError("`--lm` must be given with --lm-weight and --lm-bonus, but is missing.")
+        if self.lexicon is not None and self.lm is None and not self.hotword:
+            raise ValueError("`--lm` or `--hotword` must be given with --lexicon, but both are missing.")
+        if self.inventory_mode == "map" and self.inventory is None and self.language is None:
+            raise ValueError(
+                "`--inventory` or `--language` must be given with --inventory-mode map, but both are missing."
+            )
 
     def _restrict(self, vocabulary: "Vocabulary", directory: Path) -> "Restriction | None":
         """The inventory, told where it maps."""

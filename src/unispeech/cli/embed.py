@@ -37,7 +37,7 @@ def embed(
     Examples:
       unispeech embed clips/ -m examples/checkpoint -o vectors
       unispeech embed clips/ -m examples/checkpoint -o clips.safetensors --layer 3 --pooling mean+std
-      unispeech embed talk.wav -m examples/checkpoint -o vectors --layer 2=0.25,4=0.75 --dtype float16
+      unispeech embed talk.wav -m examples/checkpoint -o mixed --layer 2=0.25,4=0.75 --dtype float16
       find talks -name '*.wav' | unispeech embed --list - -m examples/checkpoint -o vectors --resume
 
     Args:
@@ -67,6 +67,10 @@ def embed(
     if is_file and format == "npy":
         raise ValueError(
             f"`--format` must be safetensors where `--output` is {output}, but is npy; name a folder."
+        )
+    if output.suffix.lower() in {".npy", ".npz", ".pt"} and not output.is_dir():
+        raise ValueError(
+            f"`--output` must be a folder or a .safetensors file, but is {output}; name a folder."
         )
     embedder = Embedder(
         model,

@@ -43,7 +43,7 @@ def evaluate(
 
     Examples:
       unispeech evaluate examples/checkpoint data/dev
-      unispeech evaluate runs/keywords/best data/theo --by speaker
+      unispeech evaluate runs/keywords/best data/fsdd-dev --by speaker
       unispeech evaluate runs/sv/best data/sv/cuts.jsonl.gz --json > sv.json
       unispeech evaluate runs/sv/best data/sv --calibrate
 

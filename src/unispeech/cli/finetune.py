@@ -22,7 +22,7 @@ def finetune(
 
     Examples:
       unispeech finetune recipes/fsdd-keywords.yaml -o runs/keywords
-      unispeech finetune recipes/finetune-1h.yaml -o runs/sv --set model.init=stage-2 --set data.train=sv
+      unispeech finetune recipes/speechocean-phones.yaml -o runs/en --set data.train=en --set data.dev=en-dev
       unispeech finetune -o runs/keywords --resume
 
     Args:

@@ -124,6 +124,12 @@ def place_results(
                 f"`--format` must be json where `--output` is a .jsonl file, but is {format}; name a folder."
             )
         return LinesDestination(output, process, layout.streamed["json"], resume=resume)
+    endings = {f".{layout.ending(name).lower()}" for name in layout.formats}
+    if output.suffix.lower() in endings and not output.is_dir():
+        raise ValueError(
+            f"`--output` must be a folder or a .jsonl file, but is {output}; name a folder, or leave "
+            f"--output out and write > {output}."
+        )
     name = format or "txt"
     return FolderDestination(output, recordings, layout.ending(name), layout.formats[name])
 
@@ -146,7 +152,7 @@ def carry_out(
     Raises:
         OSError: If a result cannot be written.
     """
-    from unispeech.cli import describe
+    from unispeech.cli import describe, visible
     from unispeech.cli.progress import audio_progress
     from unispeech.pipelines.listing import STDIN
     from unispeech.pipelines.recordings import total_seconds
@@ -157,7 +163,10 @@ def carry_out(
         outcomes = _outcomes(paths, lambda recordings: run(recordings, advance))
         for path, outcome in _in_order(paths, outcomes) if destination is None else outcomes:
             if isinstance(outcome, Exception):
-                print(f"unispeech: {describe(outcome, about=Path(path).name)}", file=sys.stderr)
+                told = describe(outcome, about=Path(path).name)
+                if isinstance(outcome, IsADirectoryError):
+                    told = f"{visible(path)}: must hold recordings, but holds none."
+                print(f"unispeech: {told}", file=sys.stderr)
                 num_failed += 1
             elif destination is not None:
                 destination.write(path, outcome)

@@ -23,7 +23,7 @@ class Voices:
     """How many speakers (40), or which: f1,m3,en-gb+f2 (variants of espeak-ng). Without it, all."""
     unseen_speakers: str | None = None
     """The same for the dev part; no variant may be in both. Without it, twelve that are kept for it."""
-    rate_range: tuple[int, int] = (130, 200)
+    rate_range: Annotated[tuple[int, int], Parameter(negative="")] = (130, 200)
     """Slowest and fastest speaker, words per minute."""
 
 
@@ -32,7 +32,7 @@ class Voices:
 class Surroundings:
     """What is heard beside the voice."""
 
-    noise_snr_db: tuple[float, float] | None = None
+    noise_snr_db: Annotated[tuple[float, float] | None, Parameter(negative="")] = None
     """Least and greatest ratio of speech to noise in dB; without it there is no noise."""
     noise_prob: float = 0.5
     """Share of noisy utterances, where a ratio is given."""
@@ -49,7 +49,7 @@ class Amount:
     """Audio to make, dev part included; 1 where neither this nor --sentences is given."""
     sentences: int | None = None
     """Utterances to make, dev part included, instead of --hours."""
-    words: tuple[int, int] = (2, 14)
+    words: Annotated[tuple[int, int], Parameter(negative="")] = (2, 14)
     """Shortest and longest sentence to take, in words."""
     dev: float = 0.0
     """Share of sentences and audio that is held out, spoken by speakers of its own."""
@@ -157,9 +157,12 @@ def _progress() -> Iterator[Callable[[str, float, int], None]]:
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bars:
+        # The first utterances take seconds, with a process for each voice.
+        begun = bars.add_task("speaking")
         tasks = {}
 
         def tell(part: str, seconds: float, utterances: int) -> None:
+            bars.update(begun, visible=False)
             if part not in tasks:
                 tasks[part] = bars.add_task("")
             bars.update(tasks[part], description=_amount(part, seconds, utterances))
