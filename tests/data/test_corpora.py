@@ -122,6 +122,26 @@ def test_a_corpus_is_not_its_own_output(recordings, tmp_path):
     assert prepared(recordings, recordings, units="none", format="folder")[0].num_kept == 5
 
 
+@pytest.mark.parametrize("shards", [None, 2])
+def test_a_full_disk_is_named_and_nothing_stays(recordings, tmp_path, shards):
+    resource = pytest.importorskip("resource", reason="sizes of files are limited by the system")
+    rows = [
+        {"audio": f"{name}.wav", "text": f"{name}{n}", "id": f"{name}{n}"}
+        for name in "abcd"
+        for n in range(99)
+    ]
+    source = manifest(recordings, rows)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            prepared(source, tmp_path / "out", units="characters", shard_utterances=shards)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.filename == str(tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_a_channel_is_refused_where_all_are_heard(recordings, tmp_path):
     source = manifest(recordings, [{"audio": "e.flac", "phones": "a b"}])
     prepared(source, tmp_path / "out")

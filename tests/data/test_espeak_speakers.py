@@ -66,3 +66,8 @@ def test_names_may_have_a_voice_of_their_own() -> None:
 def test_bad_choices(choice: object, line: str) -> None:
     with pytest.raises(ValueError, match=line):
         choose(choice)
+
+
+def test_a_seed_is_not_negative() -> None:
+    with pytest.raises(ValueError, match="`seed` must be at least 0, but is -1"):
+        choose_speakers(None, voice="en", defaults=["f1"], installed=["f1"], seed=-1)

@@ -50,3 +50,9 @@ def test_a_file_that_is_not_utf8_is_named_with_its_line(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none\.txt"):
         read_sentences([tmp_path / "none.txt"], num_words=(1, 9))
+
+
+def test_a_sentence_in_both_unicode_forms_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text("La man\u0303ana es larga.\nLa ma\u00f1ana es larga.\n", encoding="utf-8")
+    assert read_sentences([path], num_words=(2, 14)) == (["La ma\u00f1ana es larga."], {"repeated": 1})

@@ -195,6 +195,20 @@ def test_another_corpus_is_not_written_over(text: Path, tmp_path: Path) -> None:
         synthesise_corpus([text], corpus, settings(), Size(utterances=1))
 
 
+def test_what_a_crash_broke_is_made_again_or_named(text: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    synthesise_corpus([text], corpus, settings(), Size(utterances=4))
+    whole = digest(corpus)
+    (corpus / "train" / "shard-00000" / "shard.json").write_text("")
+    synthesise_corpus([text], corpus, settings(), Size(utterances=4))
+    (corpus / "train" / "shard-00000" / "cuts.jsonl.gz").write_bytes(b"\x1f\x8b")
+    synthesise_corpus([text], corpus, settings(), Size(utterances=4))
+    assert digest(corpus) == whole
+    (corpus / "synthesis.json").write_text("")
+    with pytest.raises(ManifestError, match=r"synthesis\.json: must say what the corpus was made of, but is"):
+        synthesise_corpus([text], corpus, settings(), Size(utterances=4))
+
+
 def test_what_cannot_be_made_is_said(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="`jobs` must be at least 1, but is 0"):
         synthesise_corpus([text], tmp_path / "c", settings(), Size(utterances=1), jobs=0)
@@ -217,7 +231,12 @@ def test_what_cannot_be_made_is_said(text: Path, tmp_path: Path, monkeypatch: py
         ({"seed": -1}, "`seed` must be at least 0, but is -1"),
         ({"rate_range": (200, 100)}, r"`rate_range` must rise within \[80, 450\], but is \[200, 100\]"),
         ({"num_words": (0, 4)}, r"`num_words` must rise from at least 1, but is \[0, 4\]"),
-        ({"noise_snr_db": (9, 3)}, r"`noise_snr_db` must rise, but is \[9, 3\]"),
+        ({"noise_snr_db": (9, 3)}, r"`noise_snr_db` must rise and be finite, but is \[9, 3\]"),
+        ({"noise_snr_db": (3, float("inf"))}, r"`noise_snr_db` must rise and be finite, but is \[3, inf\]"),
+        (
+            {"noise_snr_db": (float("nan"),) * 2},
+            r"`noise_snr_db` must rise and be finite, but is \[nan, nan\]",
+        ),
         ({"dev": 0.1, "unseen_speakers": ()}, "`unseen_speakers` must not be empty where `dev` is not 0"),
         ({"shard_size": 0}, "`shard_size` must be at least 1, but is 0"),
     ],

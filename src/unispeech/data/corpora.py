@@ -30,7 +30,7 @@ from unispeech.data.checks import (
     rejection_of_line,
     span_of,
 )
-from unispeech.data.cut_writers import CutFileWriter, CutWriter, ShardWriter
+from unispeech.data.cut_writers import CutFileWriter, CutWriter, ShardWriter, naming_full_disk
 from unispeech.data.inventory import Inventory
 from unispeech.data.readers import Format, read_corpus
 from unispeech.data.selection import Condition, Selection
@@ -200,7 +200,7 @@ def prepare_corpus(
     report = CorpusReport()
     output.mkdir(parents=True, exist_ok=True)
     rejected = output / f".{REJECTED}.part"
-    with ExitStack() as stack:
+    with naming_full_disk(output), ExitStack() as stack:
         writer = stack.enter_context(preparation.open_writer(output))
         stack.callback(rejected.unlink, missing_ok=True)
         with (
@@ -218,6 +218,7 @@ def prepare_corpus(
         if not report.num_lines:
             raise ManifestError(f"{source}: must hold utterances, but holds none.")
         selection.check_found(source)
+        writer.close()
         os.replace(rejected, output / REJECTED)
         if not report.num_kept:
             raise ManifestError(

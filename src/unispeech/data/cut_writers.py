@@ -1,5 +1,6 @@
 """What is written of a prepared corpus: cuts of recordings that stay where they are, or shards with them."""
 
+import errno
 import io
 import json
 import os
@@ -50,8 +51,10 @@ class CutWriter(ABC):
 
     def __exit__(self, *error: object) -> None:
         """Take away what was not committed."""
-        self._files.close()
-        self._remove_unfinished()
+        try:
+            self.close()
+        finally:  # on a full disk, closing is an error, too
+            self._remove_unfinished()
 
     @abstractmethod
     def write(self, trainable: Trainable) -> None:
@@ -61,9 +64,13 @@ class CutWriter(ABC):
             trainable: The utterance.
         """
 
+    def close(self) -> None:
+        """Write what is still in memory: a full disk shows here, before anything takes its place."""
+        self._files.close()
+
     def commit(self) -> None:
         """Put what was written into its place."""
-        self._files.close()
+        self.close()
         if self._target.is_dir():
             old = self._target.with_name(f".{self._target.name}.old")
             shutil.rmtree(old, ignore_errors=True)
@@ -192,6 +199,24 @@ class ShardWriter(CutWriter):
         self._tar = self._files.enter_context(_open_tar(tar))
         self._num_shards += 1
         self._num_utterances, self._duration = 0, 0.0
+
+
+@contextmanager
+def naming_full_disk(folder: Path) -> Iterator[None]:
+    """Name the folder where the system says only that the disk is full.
+
+    Args:
+        folder: What is written to.
+
+    Yields:
+        Nothing.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+            error.filename = str(folder)
+        raise
 
 
 @contextmanager

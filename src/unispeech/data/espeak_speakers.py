@@ -75,6 +75,8 @@ def choose_speakers(
     Raises:
         ValueError: If there are none, a name is unknown, or one comes twice.
     """
+    if seed < 0:
+        raise ValueError(f"`seed` must be at least 0, but is {seed}.")
     known = [variant for variant in defaults if variant in installed]
     if choice is None:
         choice = len(known)

@@ -36,7 +36,8 @@ def read_sentences(paths: Sequence[Path], *, num_words: tuple[int, int]) -> tupl
     for path in paths:
         for number, line in enumerate(path.read_bytes().splitlines(), start=1):
             try:
-                sentence = " ".join(line.decode("utf-8-sig").split())
+                # Composed, so that a sentence in both of Unicode's forms is one and not in train and dev.
+                sentence = " ".join(unicodedata.normalize("NFC", line.decode("utf-8-sig")).split())
             except UnicodeDecodeError:
                 raise ManifestError(f"{path}:{number}: text must be UTF-8, but is not.") from None
             reason = find_fault(sentence, num_words=num_words)

@@ -13,6 +13,7 @@ on the settings alone, and a finished one is kept when the command runs again.
 import hashlib
 import json
 import math
+import os
 import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -95,7 +96,7 @@ def synthesise_corpus(
 
     Raises:
         ImportError: If espeak-ng or lhotse is not installed.
-        ManifestError: If the texts have no sentence to speak.
+        ManifestError: If the texts have no sentence to speak, or the record of an earlier run is broken.
         ValueError: If `output` holds something else, or `jobs` or `size` is not positive.
     """
     if jobs < 1:
@@ -134,14 +135,21 @@ def _claim(output: Path, settings: SynthesisSettings, sentences: Sequence[str], 
     record = json.loads(json.dumps(record))  # tuples become lists, as they come back from the file
     path = output / _RECORD
     if not path.exists():
-        if output.exists() and any(output.iterdir()):
+        if output.exists() and any(entry.name != f".{_RECORD}.unfinished" for entry in output.iterdir()):
             raise ValueError(
                 f"{output}: must be new, empty or a corpus of this command, but holds other files."
             )
         output.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        beside = output / f".{_RECORD}.unfinished"
+        beside.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(beside, path)
         return
-    before = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        before = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        raise ManifestError(
+            f"{path}: must say what the corpus was made of, but is broken; choose another folder."
+        ) from None
     other = [key for key in record if before.get(key) != record[key]]
     if other:
         names = ", ".join(other)

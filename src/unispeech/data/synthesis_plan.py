@@ -1,5 +1,6 @@
 """What to speak: settings, and the plan that follows from them and a seed, utterance by utterance."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -56,8 +57,10 @@ class SynthesisSettings:
             raise ValueError(f"`rate_range` must rise within {list(RATE_RANGE)}, but is {[low, high]}.")
         if not 1 <= self.num_words[0] <= self.num_words[1]:
             raise ValueError(f"`num_words` must rise from at least 1, but is {list(self.num_words)}.")
-        if self.noise_snr_db is not None and self.noise_snr_db[0] > self.noise_snr_db[1]:
-            raise ValueError(f"`noise_snr_db` must rise, but is {list(self.noise_snr_db)}.")
+        if self.noise_snr_db is not None and not (
+            -math.inf < self.noise_snr_db[0] <= self.noise_snr_db[1] < math.inf
+        ):
+            raise ValueError(f"`noise_snr_db` must rise and be finite, but is {list(self.noise_snr_db)}.")
         shared = {s.variant for s in self.speakers} & {s.variant for s in self.unseen_speakers}
         if self.dev and shared:
             known = min(shared, key=str)

@@ -57,13 +57,14 @@ def read_shard(folder: Path) -> Shard | None:
         folder: Where it would lie.
 
     Returns:
-        The shard, or None if there is none.
+        The shard, or None if there is none, or what there is is broken: it must be made again.
     """
-    if not folder.is_dir():
+    try:
+        state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+        with gzip.open(folder / CUTS, "rt", encoding="utf-8") as file:
+            return Shard(folder=folder, cuts=[json.loads(line) for line in file], **state)
+    except (OSError, EOFError, ValueError, TypeError):
         return None
-    state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
-    with gzip.open(folder / CUTS, "rt", encoding="utf-8") as file:
-        return Shard(folder=folder, cuts=[json.loads(line) for line in file], **state)
 
 
 def trim_shard(shard: Shard, num_cuts: int) -> Shard:
