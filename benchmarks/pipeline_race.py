@@ -114,14 +114,6 @@ def open_ours(contender: Contender) -> Opened:
     )
     engine: Any = transcriber.engine
     frames = {"own": 0, "computed": 0}
-    original = engine.log_probs
-
-    def log_probs(waveforms: Sequence[Any], **settings: Any) -> Any:
-        found = original(waveforms, **settings)
-        frames["own"] += sum(map(len, found))
-        return found
-
-    engine.log_probs = log_probs
     if engine.name == "torch":
         import torch
 
@@ -131,10 +123,19 @@ def open_ours(contender: Contender) -> Opened:
             frames["computed"] += len(given[0]) * num_frames(given[0].shape[1])
 
         engine.model.register_forward_pre_hook(see, with_kwargs=True)
+        original = engine.log_probs
+
+        def log_probs(waveforms: Sequence[Any], **settings: Any) -> Any:
+            found = original(waveforms, **settings)
+            frames["own"] += sum(map(len, found))
+            return found
+
+        engine.log_probs = log_probs
     else:
         make_feed = engine.feed
 
         def feed_counted(waveform: Any, length: int, moments: Any = None) -> Any:
+            frames["own"] += num_frames(len(waveform), engine.kernels, engine.strides)
             frames["computed"] += length
             return make_feed(waveform, length, moments)
 

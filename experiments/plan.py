@@ -37,6 +37,9 @@ class Variant:
 COMPARED = Variant()
 """Stage 1 as it is compared with the other systems."""
 
+CTC_ALONE = Variant(ctc_weight=1.0)
+"""Stage 1 without contrast."""
+
 MASKS_ALONE = Variant(ctc_weight=1.0, replace_prob=0.0)
 """The control: transfer behind the masks of stage 1."""
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.cost import expected_seconds
-from experiments.plan import SYSTEMS, ablations
+from experiments.plan import CTC_ALONE, SYSTEMS, ablations
 from experiments.results import Results
 from experiments.runner import Workshop
 from experiments.settings import Settings
@@ -216,9 +216,17 @@ def _ablations(settings: Settings, steps: Sequence[Step], results: Results) -> s
             seed = design.seeds[0]
             cells.append(_cell(scored.only([seed]) if scored and seed in scored.errors else None))
         rows.append(["PER (%)", *cells])
+        for name, reference in (("weight 1", CTC_ALONE.name), ("transfer", "ctc")):
+            names = [variant.name for variant in variants.values()]
+            target = [design.ablation_target]
+            changes = [
+                "" if n == reference else _reduction(n, reference, target, steps, results) for n in names
+            ]
+            rows.append([f"fewer errors than {name}", *changes])
         tables.append(_table(rows))
     head = f"## Ablation of stage 1, on {design.ablation_target}, seed {design.seeds[0]}"
-    return "\n\n".join([head, *tables])
+    about = "Weight 1 is stage 1 without contrast: CTC behind the same masks, with the same replacement."
+    return "\n\n".join([head, about, *tables])
 
 
 def _health(steps: Sequence[Step], results: Results) -> str:

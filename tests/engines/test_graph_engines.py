@@ -95,7 +95,17 @@ def test_utterances_run_one_by_one_until_they_are_many(monkeypatch):
     assert engine.num_ahead <= openvino_engine.MAX_STREAMS
 
 
-def test_one_alone_gets_all_threads(pair, monkeypatch):
+def test_heavy_networks_run_one_utterance_after_the_other(monkeypatch):
+    monkeypatch.setattr(openvino_engine, "MANY", 0)
+    monkeypatch.setattr(openvino_engine, "MAX_WEIGHTS", 100)
+    engine = graph_engine(tiny.build(UniSpeechForCTC, "group"))
+    found = engine.start([noise(9000), noise(12_000)])()
+    assert [len(log_probs) > 0 for log_probs in found] == [True, True]
+    assert engine.num_ahead == 0
+    assert "_side_by_side" not in vars(engine)
+
+
+def test_one_alone_gets_all_threads(monkeypatch):
     engine = graph_engine(tiny.build(UniSpeechForCTC, "group"))
     monkeypatch.setattr(openvino_engine, "MANY", 0)
     engine.log_probs([noise(9000)])

@@ -87,6 +87,8 @@ def test_the_page_of_a_complete_comparison(tmp_path: Path) -> None:
     ablation = rows(text, "PER (%)")
     assert [len(row) for row in ablation] == [6, 5, 4, 2]
     assert ablation[0][3].startswith("50.0")
+    assert rows(text, "fewer errors than transfer")[0][3] == "16.7 (16.7 to 16.7) %"
+    assert rows(text, "fewer errors than weight 1")[0][5] == "", "against itself"
     assert "## Failed" not in text
     assert "2 cores, 2 steps at a time" in text
 

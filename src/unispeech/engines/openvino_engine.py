@@ -34,8 +34,12 @@ MANY = 60 * SAMPLE_RATE
 """Samples that run one utterance after the other before utterances run side by side, which takes a second to
 prepare."""
 
+MAX_WEIGHTS = 256 * 2**20
+"""Bytes of weights up to which utterances run side by side: it takes them once more, and each stream its own
+memory; large networks gain next to nothing."""
+
 MAX_STREAMS = 4
-"""Utterances that run side by side at most, each in some 100 MB at the base size."""
+"""Utterances that run side by side at most."""
 
 
 class OpenvinoEngine(GraphEngine):
@@ -54,6 +58,7 @@ class OpenvinoEngine(GraphEngine):
         self._lock, self._num_started = threading.Lock(), 0
         self._idle: list[Any] = []
         graph, weights = made.parts
+        self._is_light = len(weights) <= MAX_WEIGHTS
         self._model = core().read_model(graph, openvino.Tensor(np.frombuffer(weights, np.uint8)))
 
     def run(self, feed: Feed) -> npt.NDArray[np.float32]:
@@ -65,12 +70,12 @@ class OpenvinoEngine(GraphEngine):
     @property
     def num_ahead(self) -> int:
         """As many as run side by side."""
-        return self._num_streams if self._num_started > MANY else 0
+        return self._num_streams if self._is_light and self._num_started > MANY else 0
 
     def start_all(self, feeds: Sequence[Feed]) -> Callable[[], list[npt.NDArray[np.float32]]]:
         """Start utterances side by side, where threads do not wait for one another, nor for the caller."""
         self._num_started += sum(feed["waveforms"].size for feed in feeds)
-        if self._num_started <= MANY:
+        if not self._is_light or self._num_started <= MANY:
             return super().start_all(feeds)
         begun = list(map(self._begin, feeds))
         return lambda: list(map(self._end, begun))
