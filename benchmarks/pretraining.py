@@ -1,22 +1,23 @@
 """A pre-training step of ours beside the same step assembled from transformers, and what feeds it.
 
     python benchmarks/pretraining.py [--size tiny --size base] [--precision float32] [--repeats 5]
-                                     [--part step|padding|pipeline] [--utterances N] [--profile] [--quick]
-                                     [--output FILE]
+                                     [--part step|compile|padding|pipeline] [--utterances N]
+                                     [--profile] [--quick] [--output FILE]
 
-A step is forward, loss, backward and a fused AdamW, in training mode, on the same waveforms, without labels.
-The peer is transformers' `Wav2Vec2ForPreTraining` with masks and negatives drawn as its published example
-draws them (`_compute_mask_indices`, `_sample_negative_indices`), which is part of its step as it is of ours.
-The two take turns, so that a drift of the machine's speed touches both alike. Peak memory is the high-water
-mark of a process of its own for each, less what was resident before the first step: gradients, optimiser and
-activations. "Of the matrix rate" is the work of the peer's products and convolutions, in ours' time, as a
-share of what products of two 4,096 x 4,096 matrices reach here, in the same precision and just before; on a
-GPU this is the model-FLOP utilisation, for which --utterances fills the card. Results are printed, and
-written to benchmarks/results/DATE-pretraining.md.
+A step is forward, loss, backward and a fused AdamW, in training mode, on the same waveforms, without
+labels. The peer is transformers' `Wav2Vec2ForPreTraining` with masks and negatives drawn as its published
+example draws them (`_compute_mask_indices`, `_sample_negative_indices`), which is part of its step as it is
+of ours. Each runs in a process of its own, and they take turns, so that a drift of the machine's speed
+touches all alike. Peak memory is the high-water mark of those processes, less what was resident before the
+first step: gradients, optimiser and activations. "Of the matrix rate" is the work of the peer's products
+and convolutions, in ours' time, as a share of what products of two 4,096 x 4,096 matrices reach here, in
+the same precision and just before; on a GPU this is the model-FLOP utilisation, for which --utterances
+fills the card. Results are printed, and written to benchmarks/results/DATE-pretraining.md.
 """
 
 import argparse
 import datetime
+import itertools
 import logging
 import multiprocessing
 import platform
@@ -26,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,9 @@ from transformers.models.wav2vec2.modeling_wav2vec2 import _compute_mask_indices
 
 import unispeech
 import unispeech.models.pretraining
-from models import race
 from unispeech.configuration import LARGE
 from unispeech.data.batches import BatchLoader, make_loader
+from unispeech.engines.compilation import compile_layers
 from unispeech.frames import SAMPLE_RATE, num_frames
 
 QUICK = "quick"
@@ -121,6 +122,13 @@ def their_step(size: str, precision: str, device: torch.device) -> tuple[Step, n
     return step, model
 
 
+def compiled_step(size: str, precision: str, device: torch.device) -> tuple[Step, nn.Module]:
+    """A step of ours with compiled layers."""
+    step, model = our_step(size, precision, device)
+    compile_layers(model)
+    return step, model
+
+
 def make_batch(size: str, device: torch.device) -> tuple[Tensor, Tensor]:
     """(B, S) noise and its mask, all ones."""
     utterances, seconds = BATCHES[size]
@@ -144,34 +152,71 @@ def awaited(step: Step, device: torch.device) -> Step:
     return run
 
 
-# ---- memory
+# ---- processes of their own
 
 
-def peak_memory(make: Callable[..., tuple[Step, nn.Module]], size: str, precision: str, device: str) -> float:
-    """Gigabytes that two steps take at most, in a process of its own.
+class Racer:
+    """A step in a process of its own, as its users run it.
 
     The process is forked before this one has computed anything, which spares it the imports.
+
+    Args:
+        make: Makes the step.
+        case: Size, precision and device.
     """
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_measure_memory, args=(sender, make, size, precision, device))
-    process.start()
-    sender.close()
-    gigabytes: float = receiver.recv()
-    process.join()
-    return gigabytes
+
+    def __init__(self, make: Callable[..., tuple[Step, nn.Module]], case: tuple[str, str, str]) -> None:
+        context = multiprocessing.get_context("fork")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, make, *case), daemon=True)
+        self._process.start()
+        theirs.close()
+        self.peak: float = self._pipe.recv()
+        """Gigabytes that two steps take at most."""
+
+    def ask(self, what: str) -> float:
+        """Seconds of a step, its operations, or the rate of the machine's matrix products.
+
+        Args:
+            what: "step", "work" or "rate".
+        """
+        self._pipe.send(what)
+        return float(self._pipe.recv())
+
+    def end(self) -> None:
+        """Give the memory back."""
+        self._pipe.send("")
+        self._process.join()
 
 
-def _measure_memory(
-    sender: Any, make: Callable[..., tuple[Step, nn.Module]], size: str, precision: str, device: str
+def _serve(
+    pipe: Any,
+    make: Callable[..., tuple[Step, nn.Module]],
+    size: str,
+    precision: str,
+    device_type: str,
 ) -> None:
-    step, _ = make(size, precision, torch.device(device))
-    is_cuda = device == "cuda"
+    device = torch.device(device_type)
+    step, _ = make(size, precision, device)
+    is_cuda = device_type == "cuda"
     before = torch.cuda.memory_allocated() if is_cuda else _resident()
     step()
     step()
     peak = torch.cuda.max_memory_allocated() if is_cuda else _high_water()
-    sender.send((peak - before) / 1e9)
+    pipe.send((peak - before) / 1e9)
+    answers = {
+        "step": lambda: seconds_of(awaited(step, device)),
+        "work": lambda: count_work(step),
+        "rate": lambda: matrix_rate(device, precision),
+    }
+    while question := pipe.recv():
+        pipe.send(answers[question]())
+
+
+def seconds_of(step: Step) -> float:
+    started = time.perf_counter()
+    step()
+    return time.perf_counter() - started
 
 
 def _resident() -> int:
@@ -198,12 +243,7 @@ def matrix_rate(device: torch.device, precision: str) -> float:
     one, other = (torch.randn(4096, 4096, dtype=dtype, device=device) for _ in range(2))
     multiply = awaited(lambda: one @ other, device)
     multiply()
-    taken = []
-    for _ in range(5):
-        started = time.perf_counter()
-        multiply()
-        taken.append(time.perf_counter() - started)
-    return 2 * 4096**3 / min(taken)
+    return 2 * 4096**3 / min(seconds_of(multiply) for _ in range(5))
 
 
 def count_work(step: Callable[[], object]) -> int:
@@ -217,24 +257,53 @@ def steps(say: Say, arguments: argparse.Namespace, device: torch.device) -> None
     """Speed and memory of both, by size and precision."""
     say("## A step\n")
     say(
-        "| size | precision | batch | ours, audio s/s | transformers, audio s/s | ratio | of the matrix rate "
-        "| ours, GB | transformers, GB | ratio |\n|---|---|---|---|---|---|---|---|---|---|"
+        "| size | precision | batch | ours, audio s/s | transformers, audio s/s | ratio "
+        "| of the matrix rate | ours, GB | transformers, GB | ratio |\n"
+        "|---|---|---|---|---|---|---|---|---|---|"
     )
-    cases = [(size, precision) for size in arguments.size for precision in arguments.precision]
-    makers = (our_step, their_step)
-    memory = {case: [peak_memory(make, *case, device.type) for make in makers] for case in cases}
-    for size, precision in cases:
+    for size, precision in itertools.product(arguments.size, arguments.precision):
+        case = (size, precision, device.type)
+        ours, peer = racers = [Racer(make, case) for make in (our_step, their_step)]
+        work, rate = peer.ask("work"), ours.ask("rate")
+        rounds = race(racers, arguments.repeats)
+        for racer in racers:
+            racer.end()
         utterances, seconds = BATCHES[size]
-        ours, peer = (awaited(make(size, precision, device)[0], device) for make in makers)
-        work, rate = count_work(peer), matrix_rate(device, precision)
-        mine, theirs, ratio = race(ours, peer, arguments.repeats)
-        audio = 1e3 * utterances * seconds
-        small, large = memory[size, precision]
+        mine, theirs = (statistics.median(taken) for taken in rounds)
+        audio = utterances * seconds
         say(
             f"| {size} | {precision} | {utterances} x {seconds:g} s | {audio / mine:.2f} "
-            f"| {audio / theirs:.2f} | {ratio:.2f} | {work / mine / rate * 1e3:.0%} | {small:.2f} "
-            f"| {large:.2f} | {small / large:.2f} |"
+            f"| {audio / theirs:.2f} | {ratio(rounds[1], rounds[0]):.2f} "
+            f"| {work / mine / rate:.0%} | {ours.peak:.2f} | {peer.peak:.2f} | {ours.peak / peer.peak:.2f} |"
         )
+
+
+def compiled(say: Say, arguments: argparse.Namespace, device: torch.device) -> None:
+    """Steps of ours with compiled layers beside plain ones."""
+    say("\n## Compiled layers\n")
+    say("| size | precision | plain, audio s/s | compiled, audio s/s | ratio |\n|---|---|---|---|---|")
+    for size, precision in itertools.product(arguments.size, arguments.precision):
+        case = (size, precision, device.type)
+        racers = [Racer(make, case) for make in (our_step, compiled_step)]
+        plain, fused = race(racers, arguments.repeats)
+        for racer in racers:
+            racer.end()
+        audio = BATCHES[size][0] * BATCHES[size][1]
+        say(
+            f"| {size} | {precision} | {audio / statistics.median(plain):.2f} "
+            f"| {audio / statistics.median(fused):.2f} | {ratio(plain, fused):.2f} |"
+        )
+
+
+def race(racers: Sequence[Racer], repeats: int) -> list[list[float]]:
+    """Seconds of a step of each, which take turns."""
+    rounds = [[racer.ask("step") for racer in racers] for _ in range(repeats)]
+    return [list(taken) for taken in zip(*rounds, strict=True)]
+
+
+def ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
+    """The median of the ratios of steps that were made one after the other."""
+    return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
 
 
 # ---- padding and the pipeline
@@ -330,8 +399,7 @@ def pipeline(say: Say, arguments: argparse.Namespace, folder: Path, device: torc
     say("| fed from | audio s/s | time against tensors in memory |\n|---|---|---|")
     plain = seconds["tensors in memory"]
     for name, taken in seconds.items():
-        ratio = statistics.median(a / b for a, b in zip(taken, plain, strict=True))
-        say(f"| {name} | {audio / statistics.median(taken):.1f} | {ratio:.3f} |")
+        say(f"| {name} | {audio / statistics.median(taken):.1f} | {ratio(taken, plain):.3f} |")
 
 
 # ---- the profile
@@ -454,6 +522,8 @@ def report(say: Say, arguments: argparse.Namespace, device: torch.device) -> Non
     say(f"{describe(device)}; median of {arguments.repeats}.\n")
     if "step" in arguments.part:
         steps(say, arguments, device)
+    if "compile" in arguments.part:
+        compiled(say, arguments, device)
     with tempfile.TemporaryDirectory() as folder:
         if "padding" in arguments.part:
             padding(say, arguments, Path(folder))
@@ -472,7 +542,7 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, action="append")
     parser.add_argument("--precision", choices=["float32", "bf16"], action="append")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--part", choices=["step", "padding", "pipeline"], action="append")
+    parser.add_argument("--part", choices=["step", "compile", "padding", "pipeline"], action="append")
     parser.add_argument("--utterances", type=int, help="of 10 s in a batch; default: 6 of tiny, else 2")
     parser.add_argument("--profile", action="store_true", help="also say which part costs what")
     parser.add_argument("--quick", action="store_true", help="the smallest of everything; writes no file")

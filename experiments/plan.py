@@ -74,6 +74,7 @@ def ablations(settings: Settings) -> dict[str, dict[str, Variant]]:
         What is varied -> its values as they are shown, with the variant of each.
     """
     design = settings.design
+    light = settings.finetuning_masking.time_prob
     masks = {f"{prob:g}": Variant(time_prob=prob) for prob in design.mask_probs}
     return {
         "weight of CTC (replacement 0.5)": {
@@ -84,6 +85,10 @@ def ablations(settings: Settings) -> dict[str, dict[str, Variant]]:
         },
         "masks (weight 0.5, replacement 0.5)": masks | {f"{settings.masking.time_prob:g}": COMPARED},
         "control": {"weight 1, replacement 0: masks alone": MASKS_ALONE},
+        f"weight of CTC (replacement 0, masks {light:g}): transfer with a little contrast": {
+            f"{weight:g}": Variant(ctc_weight=weight, replace_prob=0.0, time_prob=light)
+            for weight in (0.75, 0.9)
+        },
     }
 
 

@@ -125,7 +125,14 @@ def test_names_of_ablations() -> None:
     assert Variant(ctc_weight=0.25).name == "uni1-w0.25-r0.5"
     assert Variant(time_prob=0.1).name == "uni1-m0.1"
     assert MASKS_ALONE.name == "uni1-w1-r0"
-    assert len(variants(load("tiny"))) == 11
+    assert len(variants(load("tiny"))) == 13
+
+
+def test_a_little_contrast_is_tried_behind_the_masks_of_transfer() -> None:
+    plan = {step.name: step.inputs["recipe"] for step in make_plan(load("tiny")) if "recipe" in step.inputs}
+    little, transfer = plan["en-0-uni1-w0.75-r0-m0.1"], plan["en-0-ctc"]
+    assert little["masking"]["time_prob"] == transfer["masking"]["time_prob"]
+    assert (little["objective"]["ctc_weight"], little["objective"]["replace_prob"]) == (0.75, 0.0)
 
 
 def test_a_variant_changes_its_own_setting_alone() -> None:

@@ -7,6 +7,7 @@ from torch import nn
 
 import tiny
 from unispeech import UniSpeechModel
+from unispeech.models import dropout as dropout_module
 from unispeech.models.dropout import Dropout, DroppedAttention, GeluDropoutLinear, draw_kept, rounded
 
 
@@ -33,6 +34,14 @@ def test_values_are_zero_or_scaled_up_and_gradients_likewise():
     assert abs(y.mean().item() - 1) < 0.03
 
 
+def test_draws_of_several_pieces_do_not_repeat(monkeypatch):
+    monkeypatch.setattr(dropout_module, "DRAWS", 1000)
+    torch.manual_seed(0)
+    kept = draw_kept((2003,), 0.5)
+    assert 0.45 < kept.float().mean() < 0.55
+    assert 0.4 < (kept[:1000] == kept[1000:2000]).float().mean() < 0.6
+
+
 def test_draws_follow_the_seed():
     results = []
     for seed in (0, 0, 1):
@@ -48,15 +57,17 @@ def test_all_or_nothing_is_torch_s(prob):
     assert torch.equal(Dropout(0.5).eval()(x), x)
 
 
+@pytest.mark.parametrize("num_heads", [1, 2, 3])
 @pytest.mark.parametrize("is_padded", [False, True])
-def test_dropped_attention_is_attention_written_out(is_padded):
+def test_dropped_attention_is_attention_written_out(is_padded, num_heads, monkeypatch):
+    monkeypatch.setattr(dropout_module, "TABLE", num_heads * 9**2)  # so many of the three heads at a time
     torch.manual_seed(0)
-    inputs = [torch.randn(3, 2, 9, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    inputs = [torch.randn(3, 3, 9, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
     query, key, value = inputs
     is_seen = None
     if is_padded:
         is_seen = (torch.arange(9) < torch.tensor([9, 5, 1])[:, None])[:, None, None]
-    kept = draw_kept((3, 2, 9, 9), 0.3)
+    kept = draw_kept((3, 3, 9, 9), 0.3)
     found = DroppedAttention.apply(query, key, value, is_seen, kept, 0.5, 1.4)
     scores = query @ key.transpose(-1, -2) * 0.5
     if is_seen is not None:
@@ -70,6 +81,20 @@ def test_dropped_attention_is_attention_written_out(is_padded):
         strict=True,
     ):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+def test_dropped_attention_in_bf16_is_near_that_in_float32():
+    torch.manual_seed(0)
+    kept = draw_kept((2, 3, 40, 40), 0.3)
+    values = torch.randn(3, 2, 3, 40, 8).bfloat16()
+    results = []
+    for dtype in (torch.bfloat16, torch.float32):
+        inputs = [value.to(dtype).requires_grad_() for value in values]
+        mixed = DroppedAttention.apply(*inputs, None, kept, 0.35, 1.4)
+        assert mixed.dtype == dtype
+        results.append([mixed, *torch.autograd.grad(mixed.float().square().sum(), inputs)])
+    for rough, fine in zip(*results, strict=True):
+        assert (rough.float() - fine).norm() < 0.02 * fine.norm()
 
 
 @pytest.mark.parametrize("is_dropped", [False, True])

@@ -9,6 +9,7 @@ from torch import nn
 
 import tiny
 from unispeech.frames import num_frames
+from unispeech.models import products
 from unispeech.models.features import (
     FeatureConvLayer,
     FeatureEncoder,
@@ -73,13 +74,17 @@ def test_group_norm_gradients_are_torch_s():
         )
 
 
+@pytest.mark.parametrize("span", [2, 1024])
 @pytest.mark.parametrize("has_gelu", [False, True])
 @pytest.mark.parametrize("has_bias", [False, True])
 @pytest.mark.parametrize(
     ("kernel", "stride", "width"),
     [(3, 2, 31), (3, 2, 32), (2, 2, 31), (10, 5, 163), (5, 2, 40), (2, 3, 40), (3, 1, 20), (3, 2, 3)],
 )
-def test_strided_products_are_torch_s_convolution(kernel, stride, width, has_bias, has_gelu):
+def test_strided_products_are_torch_s_convolution(
+    kernel, stride, width, has_bias, has_gelu, span, monkeypatch
+):
+    monkeypatch.setattr(products, "SPAN", span)
     torch.manual_seed(0)
     x = torch.randn(3, width, 4, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(6, 4, kernel, dtype=torch.float64, requires_grad=True)

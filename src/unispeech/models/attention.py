@@ -64,7 +64,7 @@ def dropped_attention(
         query: (B, A, T, D).
         key: (B, A, T, D).
         value: (B, A, T, D).
-        attention_mask: Boolean, broadcast to (B, A, T, T), True at keys that count; None: all do.
+        attention_mask: Boolean, broadcast to (B, 1, T, T), True at keys that count; None: all do.
         scaling: Factor on the scores.
         dropout: Chance that a probability is dropped, above 0.
 

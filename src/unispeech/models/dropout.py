@@ -8,13 +8,22 @@ Shapes in this file: B batch, A heads, T frames, D width of a head.
 """
 
 import math
+from collections.abc import Iterator
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from unispeech.models.products import add_product
 
 LEVELS = 2**16
 """A draw is one of so many: the chance of dropping is rounded to a multiple of 1 / LEVELS."""
+
+DRAWS = 2**20
+"""So many draws at a time: their bits stay in the processor's caches."""
+
+TABLE = 2**20
+"""So many scores of attention at a time, at least those of one head, for the same reason."""
 
 
 def is_eager_cpu(x: Tensor) -> bool:
@@ -33,7 +42,9 @@ def rounded(prob: float) -> float:
 
 
 def draw_kept(shape: tuple[int, ...], prob: float) -> Tensor:
-    """Draw what dropout keeps, from torch's own generator of the CPU.
+    """Draw what dropout keeps, from numpy's SFC64 with a seed of torch's own generator of the CPU.
+
+    That takes half the time of torch's generator, and a resumed run draws the same as before.
 
     Args:
         shape: Of the result.
@@ -42,10 +53,20 @@ def draw_kept(shape: tuple[int, ...], prob: float) -> Tensor:
     Returns:
         Boolean of that shape, True with chance 1 - `rounded(prob)`.
     """
-    count = math.prod(shape)
-    # Four draws of 16 bits in every number.
-    bits = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
-    return (bits[:count] >= round(prob * LEVELS) - LEVELS // 2).view(shape)
+    generator = np.random.SFC64(int(torch.randint(2**62, ())))
+    kept = np.empty(math.prod(shape), dtype=np.bool_)
+    lowest = np.uint16(round(prob * LEVELS))
+    for first in range(0, len(kept), DRAWS):
+        span = kept[first : first + DRAWS]
+        # Four draws of 16 bits in every number.
+        bits = generator.random_raw((len(span) + 3) // 4).view(np.uint16)
+        np.greater_equal(bits[: len(span)], lowest, out=span)
+    return torch.from_numpy(kept).view(shape)
+
+
+def as_bytes(kept: Tensor) -> Tensor:
+    """Ones and zeros in the memory of a boolean tensor: torch turns bytes into floats in half the time."""
+    return kept.view(torch.uint8)
 
 
 class Dropout(nn.Dropout):
@@ -56,7 +77,7 @@ class Dropout(nn.Dropout):
         if not (self.training and draws_here(x, self.p)):
             return super().forward(x)
         # Of its factors only the boolean one is kept for the way back.
-        return (x * draw_kept(tuple(x.shape), self.p)).mul_(1 / (1 - rounded(self.p)))
+        return (x * as_bytes(draw_kept(tuple(x.shape), self.p))).mul_(1 / (1 - rounded(self.p)))
 
 
 class GeluDropoutLinear(torch.autograd.Function):
@@ -89,8 +110,9 @@ class GeluDropoutLinear(torch.autograd.Function):
             (N, H).
         """
         out = x.new_empty(len(x), len(weight))
+        room = _Room(x)
         for span in _spans(len(x)):
-            torch.addmm(bias, _gelu_dropped(x, kept, factor, span), weight.T, out=out[span])
+            torch.addmm(bias, room.gelu_dropped(x, kept, span), weight.T, alpha=factor, out=out[span])
         ctx.save_for_backward(x, kept, weight)  # type: ignore[arg-type]
         ctx.factor = factor  # type: ignore[attr-defined]
         return out
@@ -100,18 +122,18 @@ class GeluDropoutLinear(torch.autograd.Function):
     def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients of input, weight and bias; that of the weight is summed in float32 at least."""
         x, kept, weight = ctx.saved_tensors  # type: ignore[attr-defined]
-        factor: float = ctx.factor  # type: ignore[attr-defined]
-        behind = gradients[0]
+        behind = gradients[0] * ctx.factor  # type: ignore[attr-defined]
         to_x = torch.empty_like(x)
         to_weight = torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
+        room = _Room(x)
         for span in _spans(len(x)):
-            to_weight += behind[span].T @ _gelu_dropped(x, kept, factor, span)
+            add_product(to_weight, behind[span].T, room.gelu_dropped(x, kept, span))
             into = to_x[span]
             torch.mm(behind[span], weight, out=into)
             if kept is not None:
-                into.mul_(kept[span]).mul_(factor)
+                into.mul_(room.factors(kept, span))
             torch.ops.aten.gelu_backward.grad_input(into, x[span], grad_input=into)
-        return to_x, None, None, to_weight.to(weight.dtype), behind.sum(dim=0)
+        return to_x, None, None, to_weight.to(weight.dtype), gradients[0].sum(dim=0)
 
 
 def _spans(count: int) -> list[slice]:
@@ -119,17 +141,35 @@ def _spans(count: int) -> list[slice]:
     return [slice(first, first + 512) for first in range(0, count, 512)]
 
 
-def _gelu_dropped(x: Tensor, kept: Tensor | None, factor: float, span: slice) -> Tensor:
-    """GELU of some frames, and what dropout leaves of it."""
-    activated = F.gelu(x[span])
-    return activated if kept is None else activated.mul_(kept[span]).mul_(factor)
+class _Room:
+    """Memory for the arrays of one span, which every span takes anew: fresh memory costs more than GELU.
+
+    Args:
+        x: (N, I), all frames.
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        num_frames = min(512, len(x))
+        self.activated = x.new_empty(num_frames, x.shape[1])
+        self.kept = x.new_empty(num_frames, x.shape[1])
+
+    def factors(self, kept: Tensor, span: slice) -> Tensor:
+        """What is kept in a span, as ones and zeros of the dtype of `x`."""
+        chosen = as_bytes(kept[span])
+        return self.kept[: len(chosen)].copy_(chosen)
+
+    def gelu_dropped(self, x: Tensor, kept: Tensor | None, span: slice) -> Tensor:
+        """GELU of some frames, and what dropout leaves of it."""
+        frames = x[span]
+        activated: Tensor = torch.ops.aten.gelu.out(frames, out=self.activated[: len(frames)])
+        return activated if kept is None else activated.mul_(self.factors(kept, span))
 
 
 class DroppedAttention(torch.autograd.Function):
     """Attention with dropout: the probabilities are computed again on the way back, not kept.
 
-    Of the (T, T) tables only what dropout keeps is stored, in a byte a value. One utterance is computed at a
-    time.
+    Of the (T, T) tables only what dropout keeps is stored, in a byte a value. A few heads of one utterance
+    are computed at a time.
 
     Source:
         The recomputation, and the row sums from output and gradient, are those of Dao et al. 2022
@@ -154,7 +194,7 @@ class DroppedAttention(torch.autograd.Function):
             query: (B, A, T, D).
             key: (B, A, T, D).
             value: (B, A, T, D).
-            is_seen: Boolean, broadcast to (B, A, T, T), True at keys that count; None: all do.
+            is_seen: Boolean, broadcast to (B, 1, T, T), True at keys that count; None: all do.
             kept: (B, A, T, T) boolean, False at the probabilities that are dropped.
             scaling: Factor on the scores.
             factor: Factor on the probabilities that are kept.
@@ -164,9 +204,11 @@ class DroppedAttention(torch.autograd.Function):
         """
         B, A, T, D = query.shape
         mixed = query.new_empty(B, T, A, D)
-        for b in range(B):
-            probs = _probabilities(query[b], key[b], is_seen, b, scaling).mul_(kept[b])
-            mixed[b] = (probs.to(value.dtype) @ value[b]).mul_(factor).transpose(0, 1)
+        query, tables = query * scaling, _Tables(query)
+        for b, heads in tables.parts(query):
+            probs = tables.probabilities(query[b, heads], key[b, heads], is_seen, b)
+            probs.mul_(tables.factors(kept[b, heads]))
+            mixed[b, :, heads] = (probs.to(value.dtype) @ value[b, heads]).mul_(factor).transpose(0, 1)
         ctx.save_for_backward(query, key, value, is_seen, kept, mixed)  # type: ignore[arg-type]
         ctx.factors = scaling, factor  # type: ignore[attr-defined]
         return mixed
@@ -178,24 +220,66 @@ class DroppedAttention(torch.autograd.Function):
         query, key, value, is_seen, kept, mixed = ctx.saved_tensors  # type: ignore[attr-defined]
         scaling, factor = ctx.factors  # type: ignore[attr-defined]
         to_query, to_key, to_value = (torch.empty_like(x) for x in (query, key, value))
-        for b in range(len(query)):
-            behind = gradients[0][b].transpose(0, 1)  # (A, T, D)
+        tables = _Tables(query)
+        # (B, T, A, D) -> (B, A, T, D)
+        behind = (gradients[0] * factor).transpose(1, 2)
+        wide = torch.promote_types(query.dtype, torch.float32)
+        sums = (gradients[0].to(wide) * mixed).sum(dim=-1, keepdim=True).transpose(1, 2)
+        for b, heads in tables.parts(query):
+            probs = tables.probabilities(query[b, heads], key[b, heads], is_seen, b)
+            factors = tables.factors(kept[b, heads])
             # Of the softmax: p * (dp - sum p dp); the sum is that of output times gradient.
-            probs = _probabilities(query[b], key[b], is_seen, b, scaling)
-            sums = (behind.to(probs.dtype) * mixed[b].transpose(0, 1)).sum(dim=-1, keepdim=True)
-            scores = (behind @ value[b].transpose(1, 2)).to(probs.dtype)
-            scores.mul_(kept[b]).mul_(factor).sub_(sums).mul_(probs).mul_(scaling)
-            probs.mul_(kept[b])
-            to_value[b] = (probs.to(behind.dtype).transpose(1, 2) @ behind).mul_(factor)
+            scores = tables.product(behind[b, heads], value[b, heads]).to(wide)
+            scores.mul_(factors).sub_(sums[b, heads]).mul_(probs)
+            probs.mul_(factors)
+            to_value[b, heads] = probs.to(behind.dtype).transpose(1, 2) @ behind[b, heads]
             scores = scores.to(query.dtype)
-            to_query[b] = scores @ key[b]
-            to_key[b] = scores.transpose(1, 2) @ query[b]
+            to_query[b, heads] = (scores @ key[b, heads]).mul_(scaling)
+            to_key[b, heads] = scores.transpose(1, 2) @ query[b, heads]  # which is scaled already
         return to_query, to_key, to_value, None, None, None, None
 
 
-def _probabilities(query: Tensor, key: Tensor, is_seen: Tensor | None, row: int, scaling: float) -> Tensor:
-    """(A, T, T) of one utterance, in float32 at least."""
-    scores = (query * scaling) @ key.transpose(1, 2)
-    if is_seen is not None:
-        scores = scores.masked_fill(~is_seen[row if len(is_seen) > 1 else 0], float("-inf"))
-    return scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+class _Tables:
+    """Memory for the (T, T) tables of some heads, which others take anew: fresh memory costs time too.
+
+    Args:
+        query: (B, A, T, D).
+    """
+
+    def __init__(self, query: Tensor) -> None:
+        _, A, T, _ = query.shape
+        self.num_heads = min(A, max(1, TABLE // T**2))
+        shape, wide = (self.num_heads, T, T), torch.promote_types(query.dtype, torch.float32)
+        self._probs, self._factors = query.new_empty(shape, dtype=wide), query.new_empty(shape, dtype=wide)
+        self._products = query.new_empty(shape)
+        # The softmax of float32 is computed in place.
+        self._scores = self._probs if query.dtype == wide else query.new_empty(shape)
+
+    def parts(self, query: Tensor) -> Iterator[tuple[int, slice]]:
+        """Cut the work into pieces.
+
+        Args:
+            query: (B, A, T, D).
+
+        Yields:
+            An utterance and some of its heads.
+        """
+        for b in range(len(query)):
+            for head in range(0, query.shape[1], self.num_heads):
+                yield b, slice(head, head + self.num_heads)
+
+    def probabilities(self, query: Tensor, key: Tensor, is_seen: Tensor | None, row: int) -> Tensor:
+        """(h, T, T) of some heads of an utterance, in float32 at least; of a query that is scaled."""
+        scores = torch.bmm(query, key.transpose(1, 2), out=self._scores[: len(query)])
+        if is_seen is not None:
+            scores.masked_fill_(~is_seen[row if len(is_seen) > 1 else 0], float("-inf"))
+        probs = self._probs[: len(query)]
+        return torch.softmax(scores, dim=-1, dtype=probs.dtype, out=probs)
+
+    def factors(self, kept: Tensor) -> Tensor:
+        """What dropout keeps of some heads, as ones and zeros."""
+        return self._factors[: len(kept)].copy_(as_bytes(kept))
+
+    def product(self, one: Tensor, other: Tensor) -> Tensor:
+        """(h, T, T), of (h, T, D) each."""
+        return torch.bmm(one, other.transpose(1, 2), out=self._products[: len(one)])

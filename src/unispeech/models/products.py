@@ -3,9 +3,13 @@
 Shapes in this file: B batch, T frames, C channels, K kernel.
 """
 
+from collections.abc import Iterator
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+SPAN = 1024
+"""So many frames of a result at a time: what they see stays in the processor's caches behind GELU."""
 
 
 class StridedProducts(torch.autograd.Function):
@@ -34,10 +38,10 @@ class StridedProducts(torch.autograd.Function):
         num_out = (x.shape[1] - weight.shape[2]) // stride + 1
         out = x.new_empty(x.shape[0], num_out, weight.shape[0])
         pieces = kernel_pieces(weight, stride)
-        for row, into in zip(x, out, strict=True):
-            frames = F.gelu(row) if has_gelu else row
+        for span, row, frames in _spans(x, num_out, weight.shape[2], stride, has_gelu):
+            into = out[row, span]
             for first, piece in pieces:
-                windows = frame_windows(frames, first, num_out, stride, piece)
+                windows = frame_windows(frames, first, len(into), stride, piece)
                 if first > 0:
                     into.addmm_(windows, piece)
                 elif bias is None:
@@ -61,32 +65,65 @@ class StridedProducts(torch.autograd.Function):
         num_out = gradient.shape[1]
         pieces = kernel_pieces(weight, stride)
         for_input, for_weight, for_bias = ctx.needs_input_grad[:3]  # type: ignore[attr-defined]
-        wide = torch.promote_types(weight.dtype, torch.float32)
-        to_weight = [torch.zeros_like(piece, dtype=wide) for _, piece in pieces] if for_weight else []
-        to_input = torch.empty_like(x) if for_input else None
-        if to_input is not None:
+        to_input = None
+        if for_input:
+            to_input = torch.empty_like(x)
             # The first piece writes all frames that it sees, and the others add to them.
             to_input[:, num_out * stride if weight.shape[2] >= stride else 0 :] = 0
-        for number, (row, behind) in enumerate(zip(x, gradient, strict=True)):
-            frames = F.gelu(row) if has_gelu and for_weight else row
-            for index, (first, piece) in enumerate(pieces):
-                if for_weight:
-                    windows = frame_windows(frames, first, num_out, stride, piece)
-                    if wide == windows.dtype:
-                        to_weight[index].addmm_(windows.T, behind)
-                    else:
-                        to_weight[index] += windows.T @ behind
-                if to_input is not None:
-                    into = frame_windows(to_input[number], first, num_out, stride, piece)
+            for row, behind, to_row in zip(x, gradient, to_input, strict=True):
+                for first, piece in pieces:
+                    into = frame_windows(to_row, first, num_out, stride, piece)
                     torch.mm(behind, piece.T, out=into) if first == 0 else into.addmm_(behind, piece.T)
-            if to_input is not None and has_gelu:
-                to_row = to_input[number]
-                torch.ops.aten.gelu_backward.grad_input(to_row, row, grad_input=to_row)
+                if has_gelu:
+                    torch.ops.aten.gelu_backward.grad_input(to_row, row, grad_input=to_row)
         to_bias = gradient.sum(dim=(0, 1)) if for_bias else None
         if not for_weight:
             return to_input, None, to_bias, None, None
+        wide = torch.promote_types(weight.dtype, torch.float32)
+        to_weight = [torch.zeros_like(piece, dtype=wide) for _, piece in pieces]
+        for span, number, frames in _spans(x, num_out, weight.shape[2], stride, has_gelu):
+            behind = gradient[number, span]
+            for total, (first, piece) in zip(to_weight, pieces, strict=True):
+                add_product(total, frame_windows(frames, first, len(behind), stride, piece).T, behind)
         kernel = torch.cat([part.view(-1, *weight.shape[1::-1]) for part in to_weight])  # (K, C_in, C_out)
         return to_input, kernel.permute(2, 1, 0).to(weight.dtype), to_bias, None, None
+
+
+def add_product(total: Tensor, one: Tensor, other: Tensor) -> None:
+    """Add a matrix product to a sum, which may be in a wider dtype."""
+    if total.dtype == one.dtype:
+        total.addmm_(one, other)
+    else:
+        total += one @ other
+
+
+def _spans(
+    x: Tensor, num_out: int, num_taps: int, stride: int, has_gelu: bool
+) -> Iterator[tuple[slice, int, Tensor]]:
+    """Cut the frames of the result, where GELU of what they see is needed.
+
+    Memory for GELU of a whole utterance would be fresh every time, which takes three times as long as GELU.
+
+    Args:
+        x: (B, T, C), before GELU.
+        num_out: T_out.
+        num_taps: K.
+        stride: Of the convolution.
+        has_gelu: Whether GELU is wanted.
+
+    Yields:
+        Frames of the result, the utterance, and the contiguous (T', C) frames that they see.
+    """
+    if not has_gelu:
+        for number, row in enumerate(x):
+            yield slice(0, num_out), number, row
+        return
+    room = x.new_empty(min(x.shape[1], (SPAN - 1) * stride + num_taps), x.shape[2])
+    for number, row in enumerate(x):
+        for first in range(0, num_out, SPAN):
+            last = min(num_out, first + SPAN)
+            seen = row[first * stride : (last - 1) * stride + num_taps]
+            yield slice(first, last), number, torch.ops.aten.gelu.out(seen, out=room[: len(seen)])
 
 
 def kernel_pieces(weight: Tensor, stride: int) -> list[tuple[int, Tensor]]:
