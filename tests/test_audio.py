@@ -252,6 +252,17 @@ def test_a_truncated_mp3_is_refused(tmp_path, read):
         read(cut(whole, 0.7, tmp_path / "broken.mp3"))
 
 
+@pytest.mark.parametrize("suffix", ["ogg", "opus", "flac"])
+def test_recordings_one_behind_the_other_are_refused(tmp_path, suffix):
+    whole = write(tmp_path / f"whole.{suffix}", tone(2.0), **forms().get(suffix, {}))
+    content = whole.read_bytes()
+    double = tmp_path / f"double.{suffix}"
+    double.write_bytes(content + content)
+    assert len(load_audio(whole)) > 0
+    with pytest.raises(ManifestError, match=r"double\..*: must hold one recording, but others stand behind"):
+        load_audio(double)
+
+
 def test_a_truncated_flac_is_refused(tmp_path):
     whole = write(tmp_path / "whole.flac", np.random.default_rng(0).normal(0, 0.1, 48_000))
     line = r"broken\.flac: holds less than the 3\.00 s that its header promises \(.*\); copy the file again"

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
-from unispeech.audio_headers import find_truncation
+from unispeech.audio_headers import find_truncation, holds_several
 from unispeech.errors import ManifestError
 from unispeech.frames import SAMPLE_RATE, Seconds
 
@@ -92,8 +92,8 @@ def read_blocks(path: str | Path, *, sample_rate: int = SAMPLE_RATE) -> Iterator
     Raises:
         FileNotFoundError: If there is no such file.
         IsADirectoryError: If the path is a directory.
-        ManifestError: If the file is empty, truncated, not audio, or holds samples that are not finite; what
-            is wrong behind the start is found when it is reached.
+        ManifestError: If the file is empty, truncated, not audio, or holds samples that are not finite or a
+            second recording; what is wrong behind the start is found when it is reached.
     """
     container = _check_file(Path(path))
     decoded = _decode_container(path, container) if container else _decode(path)
@@ -311,6 +311,11 @@ def _decode(path: str | Path) -> Iterator[tuple[npt.NDArray[np.float32], int]]:
             num_samples += len(samples)
             yield samples, rate
     _check_length(path, num_samples, rate)
+    if holds_several(Path(path)):
+        raise ManifestError(
+            f"{path}: must hold one recording, but others stand behind its first {num_samples / rate:.2f} s; "
+            "write it as one, for instance with `ffmpeg -i FILE FILE.wav`."
+        )
 
 
 def _open_container(path: str | Path, container: str) -> Any:

@@ -4,6 +4,7 @@ libsndfile reads a file that broke off as if it had been recorded so. Half-copie
 unnoticed, with transcripts that are longer than the sound.
 """
 
+import mmap
 import os
 import struct
 from pathlib import Path
@@ -56,6 +57,41 @@ def find_truncation(path: Path, duration: Seconds) -> str | None:
         return f"holds {max(extent.held, 0)} of the {extent.promised} bytes that its header promises"
     promised = duration * extent.promised / extent.held
     return f"holds {duration:.2f} s of the {promised:.2f} s that its header promises"
+
+
+def holds_several(path: Path) -> bool:
+    """Whether other recordings stand behind the first one, which is all that libsndfile reads.
+
+    That is so in a row of Ogg streams, as radio servers record them, and in FLAC files that were joined.
+
+    Args:
+        path: An audio file.
+    """
+    with path.open("rb") as file:
+        magic = file.read(4)
+        if magic == b"OggS":
+            return _is_chained(file)
+        if magic != b"fLaC":
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            # The first block behind the mark has 34 bytes and may be the last one.
+            return any(content.find(b"fLaC" + first + b"\0\0\x22", 4) > 0 for first in (b"\0", b"\x80"))
+
+
+def _is_chained(file: BinaryIO) -> bool:
+    """Whether an Ogg stream begins behind pages that begin none."""
+    position, is_behind = 0, False
+    while True:
+        file.seek(position)
+        header = file.read(27)
+        if len(header) < 27 or header[:4] != b"OggS":
+            return False
+        begins = bool(header[5] & 2)
+        if begins and is_behind:
+            return True
+        is_behind = not begins
+        lengths = file.read(header[26])
+        position += 27 + len(lengths) + sum(lengths)
 
 
 def _wav_extent(file: BinaryIO, size: int) -> Extent | None:
