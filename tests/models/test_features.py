@@ -74,7 +74,7 @@ def test_group_norm_gradients_are_torch_s():
         )
 
 
-@pytest.mark.parametrize("span", [2, 1024])
+@pytest.mark.parametrize("span", [2, 2048])
 @pytest.mark.parametrize("has_gelu", [False, True])
 @pytest.mark.parametrize("has_bias", [False, True])
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-SPAN = 1024
+SPAN = 2048
 """So many frames of a result at a time: what they see stays in the processor's caches behind GELU."""
 
 
