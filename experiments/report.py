@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.cost import expected_seconds
-from experiments.plan import CTC_ALONE, SYSTEMS, ablations
+from experiments.plan import CTC_ALONE, LIGHT, SYSTEMS, ablations
 from experiments.results import Results
 from experiments.runner import Workshop
 from experiments.settings import Settings
@@ -16,6 +16,7 @@ TITLES = {
     "ssl": "contrast alone (SSL)",
     "ctc": "CTC on English (transfer)",
     "uni1": "UniSpeech stage 1",
+    LIGHT.name: "stage 1, light",
     "uni12": "UniSpeech stages 1 + 2",
     "mixed": "mixed run",
 }
@@ -133,6 +134,10 @@ def _head(size: str, settings: Settings, steps: Sequence[Step], results: Results
         [TITLES["ssl"], "contrastive, on unlabelled English and target, language exponent 0.5"],
         [TITLES["ctc"], "CTC on labelled English"],
         [TITLES["uni1"], "CTC and contrast (0.5) with replacement (0.5) on labelled English"],
+        [
+            TITLES[LIGHT.name],
+            "the same with contrast of 0.25, without replacement, behind masks of 0.1",
+        ],
         [TITLES["uni12"], f"{share} of the updates as stage 1, the rest contrastive on the target"],
         [TITLES["mixed"], "half of the batches labelled English as in stage 1, half unlabelled target"],
     ]
@@ -160,7 +165,7 @@ def _rates(title: str, targets: list[str], steps: Sequence[Step], results: Resul
 
 def _reductions(groups: dict[str, list[str]], steps: Sequence[Step], results: Results) -> str:
     rows = [["system", *(f"{title}, against {TITLES[ref]}" for title in groups for ref in PAPER)]]
-    for name in ("uni1", "uni12", "mixed"):
+    for name in ("uni1", LIGHT.name, "uni12", "mixed"):
         cells = [
             _reduction(name, reference, targets, steps, results)
             for targets in groups.values()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.plan import SYSTEMS, make_plan
+from experiments.plan import LIGHT, SYSTEMS, make_plan
 from experiments.report import write_report
 from experiments.results import Results
 from experiments.settings import load
@@ -13,7 +13,7 @@ from experiments.statistics import Scored, per, reduction
 from experiments.steps import Step
 
 LENGTHS = [10] * 50
-ERRORS = {"scratch": 9, "ssl": 8, "ctc": 6, "uni1": 5, "uni12": 4, "mixed": 4}
+ERRORS = {"scratch": 9, "ssl": 8, "ctc": 6, "uni1": 5, LIGHT.name: 3, "uni12": 4, "mixed": 4}
 
 
 def outcome(step: Step) -> dict[str, object]:
@@ -85,7 +85,7 @@ def test_the_page_of_a_complete_comparison(tmp_path: Path) -> None:
     assert shift[1:] == ["40.0 (40.0 to 40.0)", "50.0 (50.0 to 50.0) %", "3"]
     assert rows(text, "the paper, at most")[0][1:] == ["13.4 %", "17.8 %"] * 2
     ablation = rows(text, "PER (%)")
-    assert [len(row) for row in ablation] == [6, 5, 4, 2]
+    assert [len(row) for row in ablation] == [6, 5, 4, 2, 3]
     assert ablation[0][3].startswith("50.0")
     assert rows(text, "fewer errors than transfer")[0][3] == "16.7 (16.7 to 16.7) %"
     assert rows(text, "fewer errors than weight 1")[0][5] == "", "against itself"
@@ -107,6 +107,7 @@ def test_what_was_not_run_is_empty_and_what_failed_is_told(tmp_path: Path) -> No
         "",
         "80.0 (80.0 to 80.0)",
         "60.0 (60.0 to 60.0)",
+        "",
         "",
         "",
         "",
