@@ -139,7 +139,7 @@ def test_a_full_disk_is_named_and_nothing_stays(recordings, tmp_path, shards):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert caught.value.filename == str(tmp_path / "out")
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_channel_is_refused_where_all_are_heard(recordings, tmp_path):
@@ -395,6 +395,16 @@ def test_a_longest_utterance():
     check_length((), 3.0, max_seconds=3.0)
     with pytest.raises(UntrainableError, match=r"must last at most 3 s, but lasts 3\.010 s"):
         check_length((), 3.01, max_seconds=3.0)
+
+
+def test_a_refused_corpus_leaves_no_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere: no such file or folder"):
+        prepared(tmp_path / "nowhere", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "old").mkdir()
+    with pytest.raises(FileNotFoundError):
+        prepared(tmp_path / "nowhere", tmp_path / "old")
+    assert (tmp_path / "old").is_dir()
 
 
 def test_nothing_to_train_on_is_an_error_and_leaves_the_earlier_cuts(recordings, tmp_path):

@@ -30,7 +30,7 @@ from unispeech.data.checks import (
     rejection_of_line,
     span_of,
 )
-from unispeech.data.cut_writers import CutFileWriter, CutWriter, ShardWriter, naming_full_disk
+from unispeech.data.cut_writers import CutFileWriter, CutWriter, ShardWriter, made_folder, naming_full_disk
 from unispeech.data.inventory import Inventory
 from unispeech.data.readers import Format, read_corpus
 from unispeech.data.selection import Condition, Selection
@@ -198,9 +198,8 @@ def prepare_corpus(
     inventory = Inventory(preparation.units, vocabulary, label2id, tag_languages=preparation.tag_languages)
     selection = Selection(preparation.part, preparation.where, preparation.language)
     report = CorpusReport()
-    output.mkdir(parents=True, exist_ok=True)
     rejected = output / f".{REJECTED}.part"
-    with naming_full_disk(output), ExitStack() as stack:
+    with made_folder(output), naming_full_disk(output), ExitStack() as stack:
         writer = stack.enter_context(preparation.open_writer(output))
         stack.callback(rejected.unlink, missing_ok=True)
         with (

@@ -8,7 +8,7 @@ import shutil
 import tarfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self, TextIO
 
@@ -216,6 +216,27 @@ def naming_full_disk(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.filename is None and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
             error.filename = str(folder)
+        raise
+
+
+@contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """Make a folder, and take it away again if what is to be written to it is refused before anything is.
+
+    Args:
+        folder: May be there already, and stays then.
+
+    Yields:
+        Nothing.
+    """
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            with suppress(OSError):  # something lies in it
+                folder.rmdir()
         raise
 
 
