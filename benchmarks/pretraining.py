@@ -368,7 +368,9 @@ def pipeline(say: Say, arguments: argparse.Namespace, folder: Path, device: torc
     if arguments.quick:
         durations = durations[:8] / 5
     corpus = write_corpus(folder / "speech", durations, with_audio=True)
-    settings = dict(batch_seconds=4.0 if size == QUICK else max(BATCHES[size][0] * BATCHES[size][1], 20.0))
+    # Without a draw every epoch has the batches that the tensors in memory have.
+    batch_seconds = 4.0 if size == QUICK else max(BATCHES[size][0] * BATCHES[size][1], 20.0)
+    settings: dict[str, Any] = {"batch_seconds": batch_seconds, "shuffle": False}
     prepared = [batch for batch in make_loader(corpus, **settings)]
     audio = sum(float(batch["num_samples"].sum()) for batch in prepared) / SAMPLE_RATE
     model = unispeech.UniSpeechForPreTraining(unispeech.UniSpeechConfig(**SIZES[size], **SHARED))
