@@ -22,6 +22,9 @@ LEVELS = 2**16
 DRAWS = 2**20
 """So many draws at a time: their bits stay in the processor's caches."""
 
+FRAMES = 512
+"""So many frames of a feed-forward part at a time, for the same reason."""
+
 TABLE = 2**20
 """So many scores of attention at a time, at least those of one head, for the same reason."""
 
@@ -137,8 +140,8 @@ class GeluDropoutLinear(torch.autograd.Function):
 
 
 def _spans(count: int) -> list[slice]:
-    """So few frames at a time that their arrays stay in the processor's caches."""
-    return [slice(first, first + 512) for first in range(0, count, 512)]
+    """The frames that are computed at a time."""
+    return [slice(first, first + FRAMES) for first in range(0, count, FRAMES)]
 
 
 class _Room:
@@ -149,7 +152,7 @@ class _Room:
     """
 
     def __init__(self, x: Tensor) -> None:
-        num_frames = min(512, len(x))
+        num_frames = min(FRAMES, len(x))
         self.activated = x.new_empty(num_frames, x.shape[1])
         self.kept = x.new_empty(num_frames, x.shape[1])
 
