@@ -212,7 +212,6 @@ def open_session(
     accelerator.wait_for_everyone()  # all have read the directory before one writes to it
     # All processes start from the same weights; what they draw later, every update seeds.
     seed_update(run.recipe.runtime.seed, 0, 0, "model")
-    report("reading the lists of utterances")  # a minute and a half for a million
     return Session(run=run, accelerator=accelerator, report=report)
 
 
