@@ -217,7 +217,7 @@ def ours(model: str, options: argparse.Namespace) -> list[Contender]:
         for engine, precision in pairs
         if precision != "bf16" or has_bf16_unit()
     ]
-    return [one for one in contenders if options.only in {None, one.name}]
+    return [one for one in contenders if not options.only or one.name in options.only]
 
 
 def peer(model: str, options: argparse.Namespace, batch_size: int, chunk: float = 0.0) -> Contender:
@@ -420,7 +420,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, nargs="+", default=[1, 8, 16])
     parser.add_argument("--chunk-seconds", type=float, nargs="+", default=[10.0, 20.0, 30.0])
     parser.add_argument("--rounds", type=int, default=1, help="passes over the folder and the long file")
-    parser.add_argument("--only", help="our only engine in `folder` and `hour`")
+    parser.add_argument("--only", action="append", help="our only engines in `folder` and `hour`")
     parser.add_argument("--output", type=Path, help="default: benchmarks/results/DATE-engines.md")
     options = parser.parse_args()
     options.part = options.part or list(PARTS)

@@ -9,7 +9,8 @@ are used as text to be spoken; reading them needs the package msgpack). Needs th
 
 Everything under the output folder can be made again; what is already there is kept. The last step writes
 
-* train-syn, dev-syn: synthetic speech with phone times; train-syn-part: 9/20 of train-syn;
+* train-syn, dev-syn: synthetic speech with phone times; train-syn-part: 9/20 of train-syn; train-more: with
+  `--more N`, N times the hours of train-syn, of sentences in which nothing of dev-syn occurs;
 * train-real: each recording as often as `COPIES` says, each time to be augmented anew;
 * train-mixed: real speech (`MIXED_COPIES`) and half of train-syn-part in one random order. Order matters:
   batches are drawn from a window of 20,000 utterances that moves along the sets, so that of train-syn and
@@ -30,6 +31,7 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -81,19 +83,47 @@ LONGEST = 14.0
 Cut = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Synthetic:
+    """What espeak-ng speaks in one language."""
+
+    name: str
+    """Of the folder."""
+    text: Path
+    """A sentence, or some words, per line."""
+    voice: str
+    """Of espeak-ng."""
+    hours: float
+    """Of train-syn and dev-syn."""
+    longest: int
+    """Words of an utterance."""
+    dev: float
+    """Share of dev-syn."""
+
+    def command(self, text: Path, output: Path, hours: float, seed: int) -> list[str]:
+        """The command that speaks a text."""
+        return [
+            *("synthesise", str(text), "-o", str(output), "--language", self.voice, "--hours", f"{hours:g}"),
+            *("--words", "1", str(self.longest), "--seed", str(seed), "--rate-range", "100", "240"),
+            *("--noise-snr-db", "5", "30", "--noise-prob", "0.4", "--reverb-prob", "0.25"),
+        ]
+
+
 def main() -> None:
     """Run all steps."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     for name in ("speech", "text", "wordfreq"):
         parser.add_argument(name, type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--more", type=float, default=0.0, help="hours of train-more, in those of train-syn")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     arguments = parser.parse_args()
     output: Path = arguments.output
     commands = prepare_commands(arguments.speech, output)
-    commands += synthesis_commands(arguments.text, arguments.wordfreq, output)
+    corpora = synthetic_corpora(arguments.text, arguments.wordfreq, output)
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        list(pool.map(run, commands))
+        list(pool.map(run, commands + synthesis_commands(corpora, output)))
+        list(pool.map(run, more_commands(corpora, output, arguments.more)))
     write_data(output)
 
 
@@ -154,25 +184,49 @@ def manifest_line(line: Cut, text: str, speech: Path) -> Cut:
     return entry
 
 
-def synthesis_commands(text: Path, wordfreq: Path, output: Path) -> list[list[str]]:
+def synthetic_corpora(text: Path, wordfreq: Path, output: Path) -> list[Synthetic]:
     """Say what espeak-ng is to speak."""
-    settings = [
-        *("--seed", "3", "--rate-range", "100", "240"),
-        *("--noise-snr-db", "5", "30", "--noise-prob", "0.4", "--reverb-prob", "0.25"),
-    ]
-    commands = []
+    corpora = []
     for voice, hours in SENTENCES.items():
         name = {"cmn": "zh"}.get(voice, voice.split("-")[0])
-        size = ["--hours", str(hours), "--dev", "0.04", "--words", "1", "12"]
-        commands.append((text / f"{name}.txt", voice, voice, size))
+        corpora.append(Synthetic(voice, text / f"{name}.txt", voice, hours, longest=12, dev=0.04))
     for language, (voice, hours) in WORDS.items():
-        size = ["--hours", str(hours), "--dev", "0.05", "--words", "1", "4"]
-        commands.append((write_words(wordfreq, language, output), voice, f"w-{language}", size))
+        path = write_words(wordfreq, language, output)
+        corpora.append(Synthetic(f"w-{language}", path, voice, hours, longest=4, dev=0.05))
+    return corpora
+
+
+def synthesis_commands(corpora: list[Synthetic], output: Path) -> list[list[str]]:
+    """The commands of train-syn and dev-syn."""
     return [
-        ["synthesise", str(path), "-o", str(output / "syn" / name), "--language", voice, *size, *settings]
-        for path, voice, name, size in commands
-        if not (output / "syn" / name / "dev" / "cuts.jsonl.gz").exists()
+        [*one.command(one.text, output / "syn" / one.name, one.hours, seed=3), "--dev", str(one.dev)]
+        for one in corpora
+        if not (output / "syn" / one.name / "dev" / "cuts.jsonl.gz").exists()
     ]
+
+
+def more_commands(corpora: list[Synthetic], output: Path, factor: float) -> list[list[str]]:
+    """The commands of train-more, once dev-syn is there."""
+    commands = []
+    for one in corpora if factor else ():
+        goal = output / "syn-more" / one.name
+        if not (goal / "train" / "cuts.jsonl.gz").exists():
+            text = write_unheard(one, output)
+            commands.append(one.command(text, goal, factor * one.hours, seed=4))
+    return commands
+
+
+def write_unheard(corpus: Synthetic, output: Path) -> Path:
+    """Write the lines of a text that are not in the dev part, nor hold three words or more of it in a row."""
+    with gzip.open(output / "syn" / corpus.name / "dev" / "cuts.jsonl.gz", "rt", encoding="utf-8") as file:
+        phrases = {json.loads(cut)["supervisions"][0]["text"] for cut in file}
+    path = output / "unheard" / f"{corpus.name}.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = corpus.text.read_text("utf-8").splitlines()
+    long = [phrase for phrase in phrases if phrase.count(" ") >= 2]
+    kept = (line for line in lines if line not in phrases and not any(phrase in line for phrase in long))
+    path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    return path
 
 
 def write_words(wordfreq: Path, language: str, output: Path) -> Path:
@@ -218,6 +272,8 @@ def write_data(output: Path) -> None:
         rng.shuffle(cuts)
         dev += cuts[:12]
     write_cuts(output / "train-syn", synthetic["train"])
+    if (output / "syn-more").exists():
+        write_cuts(output / "train-more", read_more(output / "syn-more", table))
     write_cuts(output / "dev-syn", dev)
     part = list(synthetic["train"])
     random.Random(6).shuffle(part)
@@ -246,6 +302,18 @@ def write_data(output: Path) -> None:
         joint += cuts[: JOINT.get(name, 12)]
     write_cuts(output / "dev-joint", joint)
     write_vocabulary(output / "vocab", synthetic["train"] + real)
+
+
+def read_more(folder: Path, table: dict[str, str]) -> list[Cut]:
+    """Read the cuts of train-more in one random order."""
+    cuts = [
+        cut
+        for corpus in sorted(folder.iterdir())
+        for cut in read_cuts(corpus / "train", table, f"more-{corpus.name}-")
+        if cut["duration"] <= LONGEST
+    ]
+    random.Random(9).shuffle(cuts)
+    return cuts
 
 
 def read_cuts(folder: Path, table: dict[str, str], prefix: str = "") -> Iterator[Cut]:

@@ -1,15 +1,16 @@
 """The loop: one update whatever the split, exact resumption, stops that lose nothing."""
 
+import itertools
 import json
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import rig
 import torch
-from accelerate.state import AcceleratorState
 
 from unispeech import UniSpeechForCTC
 from unispeech.training.processes import has_bf16, make_accelerator
@@ -18,12 +19,6 @@ from unispeech.training.state import find_checkpoint, load_state
 
 EQUAL = {"optim": {"learning_rate": 1e-3, "eps": 1e-5}}
 """An eps that AdamW does not drown in: the gradient of a key bias is 0 but for rounding."""
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerator():
-    yield
-    AcceleratorState._reset_state()
 
 
 def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
@@ -305,7 +300,9 @@ def test_a_failing_save_ends_the_run(tmp_path, monkeypatch):
         loop.run()
 
 
-def test_the_log_has_the_names_of_the_house(tmp_path):
+def test_the_log_has_the_names_of_the_house(tmp_path, monkeypatch):
+    clock = SimpleNamespace(monotonic=itertools.count(0, 10).__next__)
+    monkeypatch.setattr("unispeech.training.monitor.time", clock)
     rig.train(tmp_path, dev=True)
     first, *_, last = lines(tmp_path, timed=True)
     assert set(first) == {
@@ -324,7 +321,7 @@ def test_the_log_has_the_names_of_the_house(tmp_path):
     }
     assert set(last) == {"update", "audio_seconds", "dev/per", "dev/loss/ctc", "dev/blank_ratio"}
     assert 0 < first["padding_fraction"] < 0.5
-    assert first["eta_seconds"] > 0
+    assert first["eta_seconds"] == 30  # three more updates like the one of 10 s
     assert first["audio_seconds"] == pytest.approx(
         sum(len(wave) for _, wave, _ in rig.utterances()[:4]) / 16_000
     )
@@ -347,6 +344,11 @@ def test_bf16_is_refused_on_a_gpu_without(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
     with pytest.raises(ValueError, match=r"`runtime.precision` must be float32 on this GPU, but is bf16"):
         make_accelerator("bf16")
+
+
+def test_a_process_trains_in_one_number_format_after_another():
+    formats = [make_accelerator(precision).mixed_precision for precision in ("float32", "bf16", "float32")]
+    assert formats == ["no", "bf16", "no"]
 
 
 def test_a_launch_that_spreads_the_model_is_refused(monkeypatch):

@@ -346,3 +346,11 @@ def test_a_step_that_is_not_finite_stops_before_the_update(corpus, tmp_path, mon
         run_pretraining(recipe, tmp_path / "run")
     assert "tones-0-" in (tmp_path / "run" / "non-finite-update-3.txt").read_text()
     assert load_model(tmp_path / "run" / "last") is not None
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_terminal_shows_that_lists_are_read(corpus, tmp_path, monkeypatch, capsys, is_terminal):
+    monkeypatch.setenv("TTY_COMPATIBLE", str(int(is_terminal)))
+    recipe = write_recipe(tmp_path / "recipe.yaml", data={"labelled": [str(corpus["labelled"])]})
+    run_pretraining(recipe, tmp_path / "run")
+    assert ("reading the lists of utterances" in capsys.readouterr().err) is is_terminal

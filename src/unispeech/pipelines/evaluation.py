@@ -167,6 +167,10 @@ def evaluate_model(
 
     network = load_model(model, dtype=torch.float32)
     task = _task(model, network, device, precision, batch_seconds)
+    if calibrate and not isinstance(task, _Recognition):
+        raise ValueError(
+            "`calibrate` must be left out for a classifier, whose scores are not those of phones."
+        )
     all_cuts = list(CutFiles(data))
     cuts = [cut for cut in all_cuts if task.has_reference(cut)]
     recordings = (
@@ -338,10 +342,6 @@ def _scored(answers: Sequence[Answer], calibration: Calibration) -> tuple[list[f
 
 def _fit(answers: Sequence[Answer]) -> CalibrationFit:
     """Fit a calibration, and see what it is worth where it was not fitted."""
-    if answers[0].scores is None:
-        raise ValueError(
-            "`calibrate` must be left out for a classifier, whose scores are not those of phones."
-        )
     scores, rights = _scored(answers, Calibration())
     calibration = fit_calibration(scores, rights)
     unseen_scores: list[float] = []

@@ -43,11 +43,12 @@ def run_finetuning(
     """
     session = open_session(recipe_path, directory, overrides, FinetuneRecipe, resume=resume)
     run, recipe = session.run, session.recipe
-    learner = _resumed_learner(run) if run.checkpoint else _new_learner(recipe, session.report)
-    if learner.vocabulary is not None:
-        learner = replace(learner, inventories=collect_languages(recipe.data.train, learner.vocabulary))
-    train_batches = _train_loader(session, learner)
-    dev_batches = session.dev_batches(learner.loader_settings())
+    with session.reading():
+        learner = _resumed_learner(run) if run.checkpoint else _new_learner(recipe, session.report)
+        if learner.vocabulary is not None:
+            learner = replace(learner, inventories=collect_languages(recipe.data.train, learner.vocabulary))
+        train_batches = _train_loader(session, learner)
+        dev_batches = session.dev_batches(learner.loader_settings())
     return session.carry_out(learner, _make_stage(recipe, learner), train_batches, dev_batches)
 
 

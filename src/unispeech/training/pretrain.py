@@ -43,7 +43,10 @@ def run_pretraining(
     """
     session = open_session(recipe_path, directory, overrides, PretrainRecipe, resume=resume)
     run, recipe = session.run, session.recipe
-    learner = _resumed_learner(run) if run.checkpoint else _new_learner(recipe, session.report)
+    with session.reading():
+        learner = _resumed_learner(run) if run.checkpoint else _new_learner(recipe, session.report)
+        train_batches = _train_loader(session, learner)
+        dev_batches = _dev_loader(session, learner)
     assert isinstance(learner.model, UniSpeechForPreTraining)
     stage = PretrainingStage(
         learner.model,
@@ -53,8 +56,7 @@ def run_pretraining(
         optim=recipe.optim,
         has_labels=bool(recipe.data.labelled),
     )
-    train_batches = _train_loader(session, learner)
-    return session.carry_out(learner, stage, train_batches, _dev_loader(session, learner))
+    return session.carry_out(learner, stage, train_batches, dev_batches)
 
 
 def streams(recipe: PretrainRecipe) -> list[Stream]:

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
 
 SHARDED = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
 """What `accelerate launch` sets to spread a model in ways of its own, which checkpoints cannot hold."""
@@ -69,9 +70,11 @@ def make_accelerator(precision: str) -> Accelerator:
     if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise ValueError("`runtime.precision` must be float32 on this GPU, but is bf16.")
     use_bf16 = precision == "bf16" or (precision == "auto" and has_bf16(device))
-    return Accelerator(
-        mixed_precision="bf16" if use_bf16 else "no", cpu=is_cpu, gradient_accumulation_steps=1
-    )
+    number_format = "bf16" if use_bf16 else "no"
+    if AcceleratorState._shared_state.get("_mixed_precision", number_format) != number_format:
+        # accelerate keeps the format of the first run of a process and refuses any other; a notebook trains twice.
+        AcceleratorState._reset_state()
+    return Accelerator(mixed_precision=number_format, cpu=is_cpu, gradient_accumulation_steps=1)
 
 
 def check_compiler(device: torch.device) -> None:

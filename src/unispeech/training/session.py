@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic
 
@@ -76,6 +77,8 @@ class Session(Generic[R]):
     """Its processes and their device."""
     report: Report
     """Prints a line, in the main process."""
+    console: Console
+    """Where it prints to."""
 
     @property
     def recipe(self) -> R:
@@ -86,6 +89,15 @@ class Session(Generic[R]):
     def place(self) -> dict[str, Any]:
         """Which of the processes this one is, as a loader takes it."""
         return {"rank": self.accelerator.process_index, "world_size": self.accelerator.num_processes}
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Show on a terminal that lists of utterances are read: a minute and a half for a million."""
+        if not (self.accelerator.is_main_process and self.console.is_terminal):
+            yield
+            return
+        with self.console.status("reading the lists of utterances"):
+            yield
 
     def dev_batches(self, loader_settings: Mapping[str, Any]) -> BatchLoader | None:
         """Make the batches of validation, every utterance in one process.
@@ -202,7 +214,8 @@ def open_session(
         ValueError: If the recipe cannot be used, or the directory does not fit `resume`.
         OSError: If a file is missing, or the directory cannot be written to.
     """
-    report = _reporter()
+    console = Console(file=sys.stderr)
+    report = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     run = open_run(directory, recipe_path, overrides, schema, resume=resume, report=report)
     accelerator = make_accelerator(run.recipe.runtime.precision)
     if run.recipe.runtime.compile:
@@ -212,7 +225,7 @@ def open_session(
     accelerator.wait_for_everyone()  # all have read the directory before one writes to it
     # All processes start from the same weights; what they draw later, every update seeds.
     seed_update(run.recipe.runtime.seed, 0, 0, "model")
-    return Session(run=run, accelerator=accelerator, report=report)
+    return Session(run=run, accelerator=accelerator, report=report, console=console)
 
 
 def _report_data(train_batches: BatchLoader, dev_batches: BatchLoader | None, report: Report) -> None:
@@ -231,12 +244,6 @@ def _report_outcome(directory: Path, metric: str, outcome: Outcome, report: Repo
         report(f"{directory / BEST}: {metric} {outcome.best:.4f}")
     if outcome.signal:
         report(f"{directory}: stopped after update {outcome.update}; --resume goes on")
-
-
-def _reporter() -> Report:
-    """Prints lines to stderr as they are."""
-    console = Console(file=sys.stderr)
-    return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _say_nothing(line: str) -> None:
