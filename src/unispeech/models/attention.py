@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from unispeech.models.dropout import DroppedAttention, draw_kept, draws_here, rounded
+from unispeech.models.dropout import DroppedAttention, draw_kept, draws_here, is_eager_cpu, rounded
 
 
 def eager_attention(
@@ -76,6 +76,46 @@ def dropped_attention(
     return DroppedAttention.apply(query, key, value, attention_mask, kept, scaling, factor), None
 
 
+MOST_FRAMES = 256
+"""Up to here attention in bf16 takes longer than in float32, forward and back: 2.6 times at 75 frames, 1.7
+at 150, as long at 250 (one core with AVX512-BF16, heads of 48 and 64, torch 2.13)."""
+
+
+def is_slow_in_bf16(query: Tensor) -> bool:
+    """Whether SDPA in float32 is the faster one: for short utterances in bf16 on a CPU."""
+    return query.dtype == torch.bfloat16 and is_eager_cpu(query) and query.shape[2] <= MOST_FRAMES
+
+
+def float32_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float,
+) -> tuple[Tensor, None]:
+    """SDPA in float32 for what is learned in bf16 on a CPU, where torch's bf16 takes longer on the way back.
+
+    Args:
+        module: The attention layer; unused.
+        query: (B, A, T, D).
+        key: (B, A, T, D).
+        value: (B, A, T, D).
+        attention_mask: Boolean, broadcast to (B, 1, T, T), True at keys that count; None: all do.
+        scaling: Factor on the scores.
+        dropout: Unused: with dropout there is `dropped_attention`.
+
+    Returns:
+        The (B, T, A, D) mixture in the dtype of `query`, and no map.
+    """
+    with torch.autocast("cpu", enabled=False):
+        mixed = F.scaled_dot_product_attention(
+            query.float(), key.float(), value.float(), attn_mask=attention_mask, scale=scaling
+        )
+    return mixed.transpose(1, 2).to(query.dtype), None
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention over transformers' attention interface.
 
@@ -120,9 +160,11 @@ class SelfAttention(nn.Module):
         attend: Callable[..., tuple[Tensor, Tensor | None]] = eager_attention
         if not output_attentions:
             attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
-            is_sdpa = self.config._attn_implementation == "sdpa"
-            if is_sdpa and self.training and draws_here(x, self.dropout):
-                attend = dropped_attention
+            if self.config._attn_implementation == "sdpa" and self.training:
+                if draws_here(x, self.dropout):
+                    attend = dropped_attention
+                elif self.dropout == 0 and is_slow_in_bf16(query):
+                    attend = float32_attention
         mixed, attention_map = attend(
             self,
             query,

@@ -72,7 +72,7 @@ def make_accelerator(precision: str) -> Accelerator:
     use_bf16 = precision == "bf16" or (precision == "auto" and has_bf16(device))
     number_format = "bf16" if use_bf16 else "no"
     if AcceleratorState._shared_state.get("_mixed_precision", number_format) != number_format:
-        # accelerate keeps the format of the first run of a process and refuses any other; a notebook trains twice.
+        # accelerate keeps the format of a process's first run and refuses any other; notebooks train twice.
         AcceleratorState._reset_state()
     return Accelerator(mixed_precision=number_format, cpu=is_cpu, gradient_accumulation_steps=1)
 

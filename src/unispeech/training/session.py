@@ -215,7 +215,7 @@ def open_session(
         OSError: If a file is missing, or the directory cannot be written to.
     """
     console = Console(file=sys.stderr)
-    report = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    report: Report = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     run = open_run(directory, recipe_path, overrides, schema, resume=resume, report=report)
     accelerator = make_accelerator(run.recipe.runtime.precision)
     if run.recipe.runtime.compile:
