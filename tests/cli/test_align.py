@@ -80,6 +80,8 @@ def test_what_is_wrong_is_one_line_and_status_2(capsys, monkeypatch, tmp_path, m
         ([audio, tmp_path / "latin1.txt"], "latin1.txt: must be UTF-8 text, but is not"),
         ([audio, "-"], "`text` must not be - where standard input is closed"),
         ([tmp_path / "none.wav", "a", "--phones"], "none.wav: there is no such file"),
+        ([audio, "a", "--phones", "--lexicon", "l"], "`lexicon` must be left out where the text is --phones"),
+        ([audio, "a", "--phones", "-o", audio], "`--output` must not be what is read, but is"),
         ([audio, "a", "--phons"], "--phons"),
         ([audio, "--phons"], "there is no option --phons"),
     ]

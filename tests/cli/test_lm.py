@@ -71,6 +71,13 @@ def test_cuts_and_standard_input_are_read(tmp_path, capsys, monkeypatch):
         (["train", "bad.jsonl", "-o", "lm.arpa"], "bad.jsonl:2: line must be a cut in JSON, but is not."),
         (["train", "silent.jsonl", "-o", "lm.arpa"], "silent.jsonl: cuts must have phones, but have none."),
         (["train", "none.txt", "-o", "lm.arpa"], "none.txt: no such file or directory; check the path."),
+        (["train", "five.jsonl", "-o", "lm.arpa"], "five.jsonl:1: line must be a cut in JSON, but is not."),
+        (["train", "torn.jsonl.gz", "-o", "lm.arpa"], "torn.jsonl.gz:0: line must be a cut in JSON, but"),
+        (["train", "text.txt", "-o", "text.txt"], "`--output` must not be what is read, but is text.txt;"),
+        (["train", "text.txt", "-o", "lm.arpa", "-m", "a.arpa"], "`--model` must be left out to train; it"),
+        (["score", "text.txt", "-m", "a.arpa", "-o", "b"], "`--output` and `--held-out` must be left out to"),
+        (["score", "text.txt", "-m", "torn.arpa.gz"], "torn.arpa.gz: must be an ARPA file in UTF-8, but"),
+        (["train", "text.txt", "-o", "lm.arpa", "--held-out", "none.txt"], "none.txt: no such file or"),
         (["train", "text.txt", "-o", "lm.arpa", "--order", "0"], "`order` must be at least 1, but is 0."),
     ],
 )
@@ -80,7 +87,14 @@ def test_what_is_wrong_is_told_in_one_line(tmp_path, capsys, monkeypatch, argume
     (tmp_path / "latin.txt").write_bytes("ça".encode("latin-1"))
     write_text(tmp_path / "bad.jsonl", "{}", "[]")
     write_text(tmp_path / "silent.jsonl", "{}")
+    write_text(tmp_path / "five.jsonl", '{"supervisions": 5}')
+    torn = bytearray(gzip.compress(b"ab" * 999))
+    torn[10] = 0xFF  # says that a kind of block follows that there is none of
+    for name in ("torn.jsonl.gz", "torn.arpa.gz"):
+        (tmp_path / name).write_bytes(torn)
     status, _, err = lm(capsys, *arguments)
     assert status == 2
     assert err.count("\n") == 1
     assert err.startswith(f"unispeech: {message}")
+    assert (tmp_path / "text.txt").read_text() == "a b\n"
+    assert not (tmp_path / "lm.arpa").exists()

@@ -81,6 +81,15 @@ def test_a_mapping_is_shown(folder, capsys):
             ["--nbest", "2", "--beam", "0"],
             "`--beam` must be above 0 where --lm, --hotword or --nbest",
         ),
+        (
+            ["--lm", "lm.arpa", "--lm-weight", "nan"],
+            "the weight of `lm` must be finite and at least 0, but is",
+        ),
+        (
+            ["--lm", "lm.arpa", "--lm-weight", "-5"],
+            "the weight of `lm` must be finite and at least 0, but is",
+        ),
+        (["--lm", "lm.arpa", "--lm-bonus", "inf"], "the bonus of `lm` must be finite, but is inf"),
         (["--inventory", "far.txt"], "`inventory` must hold symbols that the model can write, but holds 'q'"),
         (["--language", "xy"], "`language` must be one of xx, but is 'xy'; did you mean 'xx'?"),
         (["--lm", "lexicon.txt"], "lexicon.txt:3: file must have a line \\data\\, but has none"),

@@ -134,6 +134,12 @@ def test_a_long_recording_from_a_pipe(capsys, monkeypatch, tmp_path, model_dir):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["", "a.wav"], "`audio` must not be empty; name a recording, or . for all below this folder"),
+        (["a.wav", "--nbest", "0"], "`--nbest` must be at least 1, but is 0"),
+        (["a.wav", "--beam", "1000000"], "`beam` must be at most 10000, but is 1000000"),
+        (["deep.jsonl"], "deep.jsonl:1: must be a JSON object, but is not"),
+        (["list.jsonl", "-o", "list.jsonl", "--resume"], "`--output` must be results of an earlier run"),
+        (["sound.txt", "-o", "."], "`--output` must not be what is read, but is sound.txt; name another"),
         (["a.wav", "--resume"], "`--output` must be given with `--resume`"),
         (["a.wav", "b.wav", "-f", "srt"], "`--format` must be txt, json, ctm where 2 recordings go to"),
         (
@@ -153,10 +159,18 @@ def test_a_long_recording_from_a_pipe(capsys, monkeypatch, tmp_path, model_dir):
 def test_wrong_usage_is_one_line(capsys, monkeypatch, tmp_path, model_dir, arguments, message):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "stdin", sys.__stdin__ or object())
+    contents = {
+        "deep.jsonl": "[" * 200_000,
+        "list.jsonl": '{"audio": "a.wav"}\n{"audio": "b.wav"}',
+        "sound.txt": "RIFF",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_text(content)
     assert run(*arguments, "-m", model_dir) == 2
     err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") == 1
+    assert {name: (tmp_path / name).read_text() for name in contents} == contents
 
 
 def test_several_processes_need_files_on_both_sides(capsys, monkeypatch, tmp_path):
@@ -224,8 +238,8 @@ def test_a_disk_that_fills_leaves_whole_lines(tmp_path):
 
 def test_lines_that_say_nothing_count_for_nothing(tmp_path):
     path = tmp_path / "all.jsonl"
-    path.write_bytes(b'{"audio": "a"}\n[]\nrubbish\n{"text": ""}\n{"audio": "b')
-    (tmp_path / "all-00001-of-00003.jsonl").write_text('{"audio": "c"}\n')
+    path.write_bytes(b'{"version": 1, "audio": "a"}\n[]\nrubbish\n{"text": ""}\n{"audio": "b')
+    (tmp_path / "all-00001-of-00003.jsonl").write_text('{"version": 1, "audio": "c"}\n')
     (tmp_path / "allother.jsonl").write_text('{"audio": "d"}\n')
     lines = LinesDestination(path, Process(), to_jsonl, resume=True)
     done = [name for name in "abcd" if lines.is_done(Listed(path=name, name=name))]

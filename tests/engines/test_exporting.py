@@ -98,7 +98,11 @@ def test_comparing_counts_frames():
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--seconds", "0"], "`--seconds` must be"), (["--repeats", "0"], "`--repeats`")],
+    [
+        (["--seconds", "0"], "`--seconds` must be"),
+        (["--seconds", "inf"], "`--seconds` must be positive and finite, but is inf"),
+        (["--repeats", "0"], "`--repeats`"),
+    ],
 )
 def test_settings_of_bench(tmp_path, arguments, message, capsys):
     from unispeech.cli import main

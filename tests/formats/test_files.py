@@ -31,3 +31,22 @@ def test_a_file_in_the_way_of_the_folder_is_named(tmp_path):
     (tmp_path / "in_the_way").write_text("")
     with pytest.raises(OSError, match=r"in_the_way/a\.txt"):
         write_file(tmp_path / "in_the_way" / "a.txt", "x")
+
+
+def test_links_stay_links_and_pipes_are_written_to(tmp_path):
+    write_file(tmp_path / "target.txt", "old")
+    (tmp_path / "link.txt").symlink_to("target.txt")
+    write_file(tmp_path / "link.txt", "new")
+    assert (tmp_path / "link.txt").is_symlink()
+    assert (tmp_path / "target.txt").read_text() == "new"
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_file(tmp_path / "pipe", "through")
+    assert os.read(reader, 99) == b"through"
+    os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_names_of_files_are_written_as_their_bytes(tmp_path):
+    write_file(tmp_path / "a.json", "\udcff.wav")
+    assert (tmp_path / "a.json").read_bytes() == b"\xff.wav"

@@ -95,6 +95,10 @@ def test_what_is_written_is_read_back_equal(transcript):
         "{}",
         '{"version": 1, "audio": "a"}',
         '{"version": 1, "audio": "a", "duration": 1, "text": "", "phones": [{"phon": "a"}]}',
+        '{"version": 1, "audio": "a", "duration": "1", "text": "", "phones": []}',
+        '{"version": 1, "audio": "a", "duration": NaN, "text": "", "phones": []}',
+        '{"version": 1, "audio": "a", "duration": 1, "text": "", "phones": [{"phone": null}]}',
+        "[" * 200_000,
     ],
 )
 def test_other_json_is_refused(text):

@@ -124,6 +124,11 @@ def test_tiers_of_an_older_textgrid_are_kept():
     assert PRAATS.split("item []: ")[1].rstrip("\n") in to_textgrid(spoken(), kept=GRID)
 
 
+def test_a_grid_that_starts_late_holds_the_tier_that_is_laid_below():
+    late = TextGrid(start=1.0, end=2.0, tiers=[])
+    assert make_textgrid(spoken(), kept=late).start == 0.0
+
+
 def test_no_number_has_an_exponent():
     for text in (
         to_textgrid(spoken(duration=1e-05, phones=[])),
@@ -290,6 +295,8 @@ def test_intervals_that_touch_but_for_rounding_are_read():
         ("<exists>", '"yes"', "a:6: must have <exists> or <absent> here, but has the text 'yes'"),
         ("IntervalTier", "PitchTier", "a:8: must be an IntervalTier or a TextTier, but is 'PitchTier'"),
         ("2.3\n2\n", "2.3\n-2\n", "a:12: the number of intervals must be a count, but is -2.0"),
+        ("2.3\n2\n", "2.3\n1e999\n", "a:12: the number of intervals must be a count, but is inf"),
+        ("\n1.5\n2.3", "\n1.5\n1e400", "a:17: xmax of an interval must be finite, but is inf"),
         ("2.3\n2\n", "2.3\n1.5\n", "a:12: the number of intervals must be a count, but is 1.5"),
         ('"a"', '"a', "a:18: must close the text that begins here, but the file ends before its quote"),
         ("TextGrid", "Sound", "a: must be a TextGrid of Praat's, but does not begin like one; save it"),

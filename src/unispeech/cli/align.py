@@ -61,6 +61,7 @@ def align(
         precision: auto is bf16 on GPUs that have it and float32 elsewhere.
         window_seconds: Most seconds that the network hears at once; lower it if memory runs out.
     """
+    from unispeech.cli.destinations import refuse_input
     from unispeech.data.g2p import open_phonemizer
     from unispeech.formats import FORMATS
     from unispeech.formats.files import write_file
@@ -68,6 +69,12 @@ def align(
 
     if lexicon is not None and g2p is not None:
         raise ValueError("`lexicon` and `g2p` must not be given together; which of the two shall it be?")
+    if phones and lexicon is not None:
+        raise ValueError(
+            "`lexicon` must be left out where the text is --phones; which of the two shall it be?"
+        )
+    if output is not None:
+        refuse_input(output, [audio, text, *([] if lexicon is None else [lexicon])])
     said = _read_text(text)
     with ExitStack() as stack:
         phonemizer = None

@@ -37,8 +37,8 @@ def bench(
     from unispeech.frames import SAMPLE_RATE
     from unispeech.tokenizer_files import read_do_normalize
 
-    if not seconds > 0:
-        raise ValueError(f"`--seconds` must be positive, but is {seconds}.")
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f"`--seconds` must be positive and finite, but is {seconds}.")
     if repeats < 1:
         raise ValueError(f"`--repeats` must be at least 1, but is {repeats}.")
     sound = np.concatenate(speech()) if audio is None else load_audio(audio)

@@ -78,6 +78,8 @@ class DecodingOptions:
 
     def _refuse_idle(self) -> None:
         """Refuse what would change nothing."""
+        if self.nbest < 1:
+            raise ValueError(f"`--nbest` must be at least 1, but is {self.nbest}.")
         is_weighted = (self.lm_weight, self.lm_bonus) != (DecodingOptions.lm_weight, DecodingOptions.lm_bonus)
         if is_weighted and self.lm is None:
             raise ValueError("`--lm` must be given with --lm-weight and --lm-bonus, but is missing.")

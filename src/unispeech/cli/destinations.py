@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
@@ -37,6 +37,23 @@ class Destination(Protocol[R_contra]):
             OSError: If it cannot be written; what stood there before stands.
         """
         ...
+
+
+def refuse_input(output: Path, inputs: Iterable[str | Path]) -> None:
+    """Refuse an output that is read, too: writing would lose it.
+
+    Args:
+        output: The file to write.
+        inputs: What is read; names of files, or anything else.
+
+    Raises:
+        ValueError: If one of them is that file.
+    """
+    for name in inputs:
+        with suppress(OSError):
+            # A text may stand where a file could, and be no name at all.
+            if "\0" not in str(name) and output.is_file() and output.samefile(name):
+                raise ValueError(f"`--output` must not be what is read, but is {output}; name another file.")
 
 
 class FolderDestination(Generic[R]):
@@ -100,6 +117,7 @@ class LinesDestination(Generic[R]):
 
     Raises:
         FileExistsError: If there is such a file and `resume` is False.
+        ValueError: If what is there was not written by an earlier run.
         OSError: If it cannot be opened.
     """
 
@@ -112,6 +130,8 @@ class LinesDestination(Generic[R]):
             )
         self._path.parent.mkdir(parents=True, exist_ok=True)
         done = all_files(path) if resume else []
+        for file in done:
+            _check_is_ours(file)
         self._done = {audio for file in done for audio in _audio_of_lines(file.read_bytes())}
         # Without a buffer: each line is written when it is given.
         self._file = self._path.open("ab", buffering=0)
@@ -159,7 +179,7 @@ def places_in(folder: Path, recordings: Sequence["Listed"], ending: str) -> dict
         Path of each recording -> its file.
 
     Raises:
-        ValueError: If two recordings would go to one file.
+        ValueError: If two recordings would go to one file, or a recording would be written over.
         NotADirectoryError: If `folder` is a file.
     """
     if folder.exists() and not folder.is_dir():
@@ -173,6 +193,7 @@ def places_in(folder: Path, recordings: Sequence["Listed"], ending: str) -> dict
                 f"`audio` must differ in file names where `--output` is given, but {owners[place]} and "
                 f"{listed.path} would both be {place}; do them into folders of their own."
             )
+        refuse_input(place, [listed.path])
         owners[place] = listed.path
         places[listed.path] = place
     return places
@@ -206,6 +227,17 @@ def all_files(path: Path) -> list[Path]:
     if not path.parent.is_dir():
         return []
     return [file for file in sorted(path.parent.iterdir()) if shard.fullmatch(file.name)]
+
+
+def _check_is_ours(path: Path) -> None:
+    """Refuse to add to a file of another kind, such as a manifest: its last line might be cut off as torn."""
+    with path.open("rb") as file:
+        first = file.readline()
+    if first.endswith(b"\n") and b'"version"' not in first:
+        raise ValueError(
+            f"`--output` must be results of an earlier run where --resume is given, but {path} is something "
+            "else; name another file."
+        )
 
 
 def _audio_of_lines(content: bytes) -> list[str]:

@@ -50,6 +50,7 @@ def lm(
     """
     import gzip
 
+    from unispeech.cli.destinations import refuse_input
     from unispeech.decoding.ngram import NgramModel
     from unispeech.decoding.ngram_training import train_ngram
     from unispeech.formats.files import write_file
@@ -57,12 +58,17 @@ def lm(
     if action == "score":
         if model is None:
             raise ValueError("`--model` must be given to score, but is missing; add -m lm.arpa.")
+        if output is not None or held_out:
+            raise ValueError("`--output` and `--held-out` must be left out to score; they are for train.")
         trained = NgramModel.load(model)
         _report("text", trained, _sentences(text))
         return 0
     if output is None:
         raise ValueError("`--output` must be given to train, but is missing; add -o lm.arpa.")
-    sentences = _sentences(text)
+    if model is not None:
+        raise ValueError("`--model` must be left out to train; it is for score.")
+    refuse_input(output, [*text, *held_out])
+    sentences, unseen = _sentences(text), _sentences([str(path) for path in held_out])
     trained = train_ngram(sentences, order=order, smoothing=smoothing)
     content = trained.to_arpa().encode()
     write_file(output, gzip.compress(content) if output.suffix == ".gz" else content)
@@ -70,7 +76,7 @@ def lm(
     print(f"{output}: {', '.join(f'{count} {n}-grams' for n, count in enumerate(counts, 1))}")
     _report("training text", trained, sentences)
     if held_out:
-        _report("held-out text", trained, _sentences([str(path) for path in held_out]))
+        _report("held-out text", trained, unseen)
     return 0
 
 
@@ -104,6 +110,7 @@ def _phones(path: Path) -> list[str]:
     """The phones of cuts."""
     import gzip
     import json
+    import zlib
 
     from unispeech.errors import ManifestError
 
@@ -117,7 +124,15 @@ def _phones(path: Path) -> list[str]:
                 for supervision in json.loads(line).get("supervisions", ()):
                     if phones := (supervision.get("custom") or {}).get("phones"):
                         lines.append(str(phones))
-        except (ValueError, AttributeError, EOFError, gzip.BadGzipFile):
+        except (
+            ValueError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+            EOFError,
+            gzip.BadGzipFile,
+            zlib.error,
+        ):
             raise ManifestError(f"{path}:{number}: line must be a cut in JSON, but is not.") from None
     if not lines:
         raise ManifestError(f"{path}: cuts must have phones, but have none.")

@@ -23,6 +23,9 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.uint64]
 
+MOST_HYPOTHESES = 10_000
+"""More is a slip of the hand: a million hypotheses do not fit into memory."""
+
 NEVER = -np.inf
 _EMPTY, _NO_PARENT, _DEAD, _DEAD_PARENT = (np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4))
 _FACTOR, _SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(29)
@@ -52,6 +55,8 @@ class BeamSettings:
         for name in ("beam", "nbest", "max_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, but is {getattr(self, name)}.")
+        if self.beam > MOST_HYPOTHESES:
+            raise ValueError(f"`beam` must be at most {MOST_HYPOTHESES}, but is {self.beam}.")
         if self.nbest > self.beam:
             raise ValueError(f"`nbest` must be at most `beam` ({self.beam}), but is {self.nbest}.")
         if not 0 <= self.min_prob < 1:

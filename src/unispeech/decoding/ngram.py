@@ -5,6 +5,7 @@ Log-probabilities are natural here; in the files they are decimal.
 
 import gzip
 import math
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,7 +178,7 @@ class NgramModel:
         try:
             with _open(path) as file:
                 log_probs, backoffs = _ArpaReader(path, file).read()
-        except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+        except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise ManifestError(
                 f"{path}: must be an ARPA file in UTF-8, but is not; KenLM's binary files cannot be read."
             ) from error

@@ -3,6 +3,7 @@
 Shapes in this file: N vocabulary.
 """
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import cast
 
@@ -53,8 +54,12 @@ def fuse(
         Scores for `beam_search`.
 
     Raises:
-        ValueError: If the model's words are no symbols and cannot be spelled either.
+        ValueError: If the model's words are no symbols and cannot be spelled either, or a number is infinite.
     """
+    if not (math.isfinite(weight) and weight >= 0):
+        raise ValueError(f"the weight of `lm` must be finite and at least 0, but is {weight}.")
+    if not math.isfinite(bonus):
+        raise ValueError(f"the bonus of `lm` must be finite, but is {bonus}.")
     symbols = {normalise(split_tag(symbol)[1], vocabulary.kind) for symbol in vocabulary.symbols}
     num_symbols = sum(normalise(word, vocabulary.kind) in symbols for word in model.words)
     if num_symbols >= MIN_SHARE * max(len(model.words), 1):

@@ -8,18 +8,25 @@ from pathlib import Path
 def write_file(path: Path, content: str | bytes) -> None:
     """Write a result to its place in one step; what stood there survives a failure.
 
+    Pipes and devices are written to as they are, and links stay links.
+
     Args:
         path: Where the file shall be; its folder is made where it is missing.
-        content: Text (written as UTF-8) or bytes.
+        content: Text (written as UTF-8, what names of files have beside it as their bytes) or bytes.
 
     Raises:
         OSError: If the file cannot be written, with its path; nothing is left behind.
     """
-    beside = name_beside(path)
+    data = content.encode(errors="surrogateescape") if isinstance(content, str) else content
+    place = path.resolve() if path.is_symlink() else path
+    beside = name_beside(place)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(beside, path)
+        if place.exists() and not place.is_file() and not place.is_dir():
+            place.write_bytes(data)
+            return
+        place.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(data)
+        os.replace(beside, place)
     except OSError as error:
         with suppress(OSError):
             beside.unlink()

@@ -9,6 +9,7 @@ several transcripts were asked for, `nbest` lists them (`text`, `log_prob`, `sco
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -22,6 +23,10 @@ VERSION = 1
 
 NUM_DECIMALS = 4
 """Digits kept of seconds and scores."""
+
+
+_NUMBERS = {"start", "end", "duration", "score", "prob", "log_prob"}
+_TEXTS = {"audio", "text", "phone", "word"}
 
 
 def to_json(transcript: Transcript) -> str:
@@ -72,7 +77,7 @@ def from_json(text: str) -> Transcript:
         document["segments"] = [Segment(**_known(Segment, row)) for row in document.get("segments", [])]
         document["words"] = None if words is None else [Word(**_known(Word, word)) for word in words]
         return Transcript(**_known(Transcript, document))
-    except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
+    except (TypeError, KeyError, AttributeError, RecursionError, json.JSONDecodeError) as error:
         raise ValueError(f"`text` must be one JSON object as `to_json` writes it, but: {error}.") from error
 
 
@@ -96,7 +101,17 @@ def _phone(row: dict[str, Any]) -> Phone:
 def _known(kind: type, document: dict[str, Any]) -> dict[str, Any]:
     """The fields that this version of the package knows; a newer one may have added some."""
     names = {field.name for field in fields(kind)}
-    return {name: value for name, value in document.items() if name in names}
+    known = {name: value for name, value in document.items() if name in names}
+    for name, value in known.items():
+        if name in _NUMBERS and value is not None and not _is_finite(value):
+            raise TypeError(f"`{name}` must be a finite number, but is {value!r}")
+        if name in _TEXTS and not isinstance(value, str):
+            raise TypeError(f"`{name}` must be a text, but is {value!r}")
+    return known
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def to_document(result: Transcript | Classification, version: int) -> dict[str, Any]:

@@ -166,7 +166,12 @@ def make_textgrid(transcript: Transcript, *, kept: TextGrid | None = None) -> Te
     for name, (spans, times) in levels.items():
         taken = {tier.name for tier in grid.tiers}
         free = next(n for n in (name, *(f"{name} {i}" for i in range(2, len(taken) + 3))) if n not in taken)
-        grid = replace(grid, end=end, tiers=[*grid.tiers, _interval_tier(free, spans, times, end)])
+        grid = replace(
+            grid,
+            start=min(grid.start, 0.0),
+            end=end,
+            tiers=[*grid.tiers, _interval_tier(free, spans, times, end)],
+        )
     return grid
 
 

@@ -7,6 +7,7 @@ Source:
     The Praat manual, "TextGrid file formats".
 """
 
+import math
 import re
 from bisect import bisect_left
 from pathlib import Path
@@ -126,11 +127,14 @@ class _Parser:
         return Interval(start=start, end=end, label=str(self._take("text", "the text").value))
 
     def _number(self, wanted: str) -> float:
-        return float(self._take("number", wanted).value)
+        token = self._take("number", wanted)
+        if not math.isfinite(float(token.value)):
+            self._refuse(token.line, f"{wanted} must be finite, but is {token.value}.")
+        return float(token.value)
 
     def _count(self, of: str) -> int:
         token = self._take("number", f"the number of {of}")
-        if float(token.value) < 0 or float(token.value) != int(float(token.value)):
+        if not 0 <= float(token.value) < math.inf or float(token.value) != int(float(token.value)):
             self._refuse(token.line, f"the number of {of} must be a count, but is {token.value}.")
         return int(float(token.value))
 

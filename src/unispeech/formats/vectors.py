@@ -195,12 +195,13 @@ def _beside(path: Path) -> Iterator[BinaryIO]:
     Yields:
         A file that takes the place at the end, if all went well.
     """
-    beside = name_beside(path)
+    place = path.resolve() if path.is_symlink() else path
+    beside = name_beside(place)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         with beside.open("wb") as file:
             yield file
-        os.replace(beside, path)
+        os.replace(beside, place)
     except OSError as error:
         # A recording that is read on the way may fail too, and has a name of its own.
         is_ours = error.filename in {None, str(beside)}

@@ -86,6 +86,9 @@ def _expand(source: str) -> Iterator[Listed]:
         Its recordings.
     """
     path = Path(source)
+    if not source:
+        # Path("") is the current folder, which nobody meant who wrote "$FILE" without a FILE.
+        raise ValueError("`audio` must not be empty; name a recording, or . for all below this folder.")
     if source == STDIN:
         yield Listed(path=STDIN, name="stdin")
     elif path.is_dir():
@@ -139,7 +142,7 @@ def _read_manifest(path: Path) -> Iterator[Listed]:
                 continue
             try:
                 row = json.loads(line)
-            except json.JSONDecodeError as error:
+            except (json.JSONDecodeError, RecursionError) as error:
                 raise ManifestError(
                     f"{path}:{number}: must be a JSON object, but is not: {error}."
                 ) from error
