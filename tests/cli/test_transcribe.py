@@ -182,6 +182,14 @@ def test_wrong_usage_is_one_line_and_status_2(capsys, arguments, message):
     assert err.count("\n") == 1
 
 
+def test_cuda_graphs_without_a_gpu_are_one_line(capsys, model_dir, paths):
+    assert run(paths[0], "-m", model_dir, "--device", "cpu", "--cuda-graphs") == 2
+    assert capsys.readouterr().err == (
+        "unispeech: `device` must be a CUDA GPU along with `cuda_graphs`, but is cpu; "
+        "leave `cuda_graphs` out.\n"
+    )
+
+
 def test_a_full_disk_is_one_line_with_the_path(capsys, monkeypatch, tmp_path, model_dir, paths):
     import os
 

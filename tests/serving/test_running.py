@@ -114,6 +114,8 @@ def test_settings_that_contradict_one_another_are_one_line(capsys, model_dir, tm
     assert "`max_requests` must be positive, but is 0" in refused(
         capsys, "-m", model_dir, "--max-requests", 0
     )
+    line = refused(capsys, "-m", model_dir, "--device", "cpu", "--cuda-graphs")
+    assert "`device` must be a CUDA GPU along with `cuda_graphs`, but is cpu" in line
     (tmp_path / "key").write_text("two words\n")
     assert "`api_key` must be ASCII" in refused(capsys, "-m", model_dir, "--api-key", tmp_path / "key")
 

@@ -18,6 +18,7 @@ def serve(
     device: str = "auto",
     precision: Literal["auto", "float32", "bf16", "int8"] = "auto",
     engine: Literal["auto", "torch", "openvino", "onnxruntime"] = "torch",
+    cuda_graphs: Annotated[bool, Parameter(negative="")] = False,
     batch_seconds: float = 60.0,
     window_seconds: float = 20.0,
     g2p: Literal["epitran", "espeak"] | None = None,
@@ -53,6 +54,7 @@ def serve(
         device: Where to run, such as cpu or cuda:1; auto takes a GPU if there is one.
         precision: auto is bf16 on GPUs that have it and float32 elsewhere.
         engine: What runs the network, as for transcribe; classifiers run in torch.
+        cuda_graphs: On a GPU, replay the network's kernels for recordings of up to 10 s that run alone.
         batch_seconds: Most seconds of audio that run at once; 0 runs every request alone.
         window_seconds: Most seconds that the network hears at once of one recording.
         g2p: How texts to align are spoken, for a model that writes phones.
@@ -79,6 +81,7 @@ def serve(
             device=device,
             precision=precision,
             engine=engine,
+            cuda_graphs=cuda_graphs,
             batch_seconds=batch_seconds,
             window_seconds=window_seconds,
             g2p="lexicon" if lexicon is not None else g2p,

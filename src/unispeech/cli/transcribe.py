@@ -38,6 +38,7 @@ def transcribe(
     engine: Literal["auto", "torch", "openvino", "onnxruntime"] = "auto",
     precision: Literal["auto", "float32", "bf16", "int8"] = "auto",
     compile: Annotated[bool, Parameter(negative="")] = False,
+    cuda_graphs: Annotated[bool, Parameter(negative="")] = False,
     batch_seconds: float = 60.0,
     window_seconds: float = 20.0,
     overlap_seconds: float = 1.0,
@@ -85,6 +86,7 @@ def transcribe(
         engine: What runs the network; auto takes the fastest here that gives what torch gives, to rounding.
         precision: auto is bf16 on GPUs that have it and float32 elsewhere; int8 wants the extra openvino.
         compile: Let torch compile the layers first, which takes a minute and, on a CPU, a C++ compiler.
+        cuda_graphs: On a GPU, replay the network's kernels for recordings of up to 10 s that run alone.
         batch_seconds: Most seconds of audio that run at once; lower it if memory runs out.
         window_seconds: Most seconds that the network hears at once of one recording.
         overlap_seconds: Seconds at either side of a window that are heard but not kept.
@@ -117,6 +119,7 @@ def transcribe(
         engine=engine,
         precision=precision,
         compile=compile,
+        cuda_graphs=cuda_graphs,
         batch_seconds=batch_seconds,
         window_seconds=window_seconds,
         overlap_seconds=overlap_seconds,

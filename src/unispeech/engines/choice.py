@@ -35,6 +35,7 @@ def open_engine(
     precision: Precision = "auto",
     device: "str | torch.device" = "auto",
     compile: bool = False,
+    cuda_graphs: bool = False,
 ) -> Engine:
     """Open the engine for a recogniser, from the cache where it is there.
 
@@ -49,12 +50,13 @@ def open_engine(
         precision: What to compute in.
         device: Where to run; "auto" takes the first GPU if there is one.
         compile: As for `TorchEngine`, which "auto" then takes.
+        cuda_graphs: Likewise.
 
     Returns:
         The engine; its `name` and `precision` say which it is.
 
     Raises:
-        ValueError: If engine, precision, device and compile do not go together.
+        ValueError: If engine, precision, device, compile and cuda_graphs do not go together.
         ImportError: If the engine is not installed.
     """
     for field, value, choices in (
@@ -69,9 +71,10 @@ def open_engine(
     def load() -> "PreTrainedModel":
         return read_recogniser(model) if isinstance(model, str | Path) else model
 
-    if compile:
+    if compile or cuda_graphs:
         if engine not in {"auto", "torch"}:
-            raise ValueError(f"`engine` must be auto or torch along with `compile`, but is {engine}.")
+            option = "compile" if compile else "cuda_graphs"
+            raise ValueError(f"`engine` must be auto or torch along with `{option}`, but is {engine}.")
         engine = "torch"
     is_auto = engine == "auto"
     name = choose(precision, device, is_on_disk=directory is not None) if is_auto else engine
@@ -88,7 +91,7 @@ def open_engine(
 
     # "auto" leaves a model in memory where it is.
     place = device if directory is None else find_device(device)
-    return TorchEngine(load(), device=place, precision=precision, compile=compile)
+    return TorchEngine(load(), device=place, precision=precision, compile=compile, cuda_graphs=cuda_graphs)
 
 
 def read_recogniser(source: str | Path) -> "PreTrainedModel":

@@ -3,7 +3,8 @@
 Shapes in this file: B batch, S samples, T frames, N vocabulary.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -16,6 +17,7 @@ from transformers import PreTrainedModel
 from unispeech.audio import Waveform
 from unispeech.decoding.decoder import LogProbs
 from unispeech.engines.compilation import compile_layers
+from unispeech.engines.cuda_graphs import CudaGraphs
 from unispeech.engines.engine import WindowMoments
 from unispeech.frames import num_frames
 from unispeech.models import UniSpeechModel
@@ -40,9 +42,11 @@ class TorchEngine:
             and float32 on every CPU, so that answers do not depend on the machine.
         compile: Whether torch compiles the layers of the encoder when they first run: a minute, and a C++
             compiler on a CPU. The model's own layers are compiled, and stay so. Nothing but rounding changes.
+        cuda_graphs: Whether utterances of up to ten seconds that run alone are replayed from CUDA graphs, see
+            `engines.cuda_graphs`: on a GPU only.
 
     Raises:
-        ValueError: If the device does not exist here or the precision is unknown.
+        ValueError: If the device does not exist here, the precision is unknown, or there can be no graphs.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class TorchEngine:
         device: str | torch.device = "auto",
         precision: Precision = "auto",
         compile: bool = False,
+        cuda_graphs: bool = False,
     ) -> None:
         if precision not in get_args(Precision):
             raise ValueError(
@@ -65,6 +70,7 @@ class TorchEngine:
         self.device = model.device
         has_fast_bf16 = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         self.precision = ("bf16" if has_fast_bf16 else "float32") if precision == "auto" else precision
+        self._graphs = CudaGraphs(model, self._recorded) if cuda_graphs else None
 
     name = "torch"
     num_ahead = 0
@@ -143,6 +149,10 @@ class TorchEngine:
             The model's logits in float32 on the CPU: (B, T, N) for a recogniser, where frames behind an
             utterance's own mean nothing; (B, num_labels) for a classifier.
         """
+        if self._graphs is not None and moments is None and len(waveforms) == 1:
+            samples = torch.from_numpy(np.ascontiguousarray(waveforms[0]))
+            if self._graphs.takes(len(samples)):
+                return self._graphs.logits(samples)
         logits: Tensor = self._run(self.model, waveforms, moments).logits
         return logits.float().cpu()
 
@@ -188,20 +198,31 @@ class TorchEngine:
             [torch.ones(len(row), dtype=torch.long) for row in samples], batch_first=True
         )
         given = None if moments is None else WaveformMoments(*map(torch.from_numpy, moments))
+        with self._inference(), given_moments(self.model, given):
+            return model(
+                input_values.to(self.device, self.model.dtype),
+                attention_mask=attention_mask.to(self.device),
+                **settings,
+            )
+
+    def _recorded(self, input_values: Tensor, attention_mask: Tensor) -> Tensor:
+        """The pass that CUDA graphs replay: (1, W) twice, on the device -> logits there."""
+        with self._inference():
+            logits: Tensor = self.model(input_values, attention_mask=attention_mask).logits
+            return logits
+
+    @contextmanager
+    def _inference(self) -> Iterator[None]:
+        """No gradients, no dropout, and the precision."""
         # Parts may differ: a caller can keep a frozen encoder in evaluation mode while the head trains.
         training_parts = [part for part in self.model.modules() if part.training]
         self.model.eval()
         try:
             with (
                 torch.inference_mode(),
-                given_moments(self.model, given),
                 torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"),
             ):
-                return model(
-                    input_values.to(self.device, self.model.dtype),
-                    attention_mask=attention_mask.to(self.device),
-                    **settings,
-                )
+                yield
         finally:
             for part in training_parts:
                 part.training = True

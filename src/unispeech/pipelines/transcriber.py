@@ -65,6 +65,8 @@ class Transcriber:
         engine: "torch", "openvino", "onnxruntime" or "auto", which is the fastest here that computes the
             same up to rounding; see `engines.choice.open_engine`. `transcriber.engine.name` says which it is.
         compile: Whether torch compiles the layers, see `TorchEngine`; "auto" is then torch.
+        cuda_graphs: Whether short recordings that run alone are replayed from CUDA graphs, see
+            `TorchEngine`; "auto" is then torch.
         batch_seconds: Most seconds of audio that run at once, padding included; a longer recording runs
             alone.
         window_seconds: Most seconds that the network hears at once of one recording, at least 1.
@@ -101,6 +103,7 @@ class Transcriber:
         precision: Precision = "auto",
         engine: EngineName = "auto",
         compile: bool = False,
+        cuda_graphs: bool = False,
         batch_seconds: Seconds = 60.0,
         window_seconds: Seconds = 20.0,
         overlap_seconds: Seconds = 1.0,
@@ -125,7 +128,13 @@ class Transcriber:
         elif getattr(model, "lm_head", None) is None:
             raise ValueError(f"`model` must have a CTC head, but is {type(model).__name__}.")
         self.engine = open_engine(
-            model, files, engine=engine, precision=precision, device=device, compile=compile
+            model,
+            files,
+            engine=engine,
+            precision=precision,
+            device=device,
+            compile=compile,
+            cuda_graphs=cuda_graphs,
         )
         if files is not None:
             vocabulary = Vocabulary.load(files) if vocabulary is None else vocabulary

@@ -69,6 +69,7 @@ class Served:
             device=settings.device,
             precision=settings.precision,
             engine=settings.engine,
+            cuda_graphs=settings.cuda_graphs,
             batch_seconds=batch_seconds,
             window_seconds=settings.window_seconds,
             overlap_seconds=settings.overlap_seconds,

@@ -27,6 +27,8 @@ class ModelSettings:
     """As in `Transcriber`."""
     engine: EngineName = "torch"
     """As in `Transcriber`; classifiers run in torch whatever it is."""
+    cuda_graphs: bool = False
+    """As in `Transcriber`; classifiers run without."""
     batch_seconds: Seconds = 60.0
     """Most seconds of audio that run at once, padding included; 0 runs every request alone."""
     window_seconds: Seconds = 20.0
