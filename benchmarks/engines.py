@@ -101,6 +101,16 @@ def make_narrow(model: UniSpeechForCTC) -> Made:
     return serialised(recogniser, find_limits(seen, is_uneven=recogniser.has_group_norm))
 
 
+def make_narrow_onnx(model: UniSpeechForCTC) -> Made:
+    """The same for ONNX Runtime, which narrows products only."""
+    from unispeech.engines.onnx_engine import OnnxEngine, drawn, run_places
+
+    recogniser = recogniser_of(model)
+    plain = OnnxEngine(drawn(recogniser, {}), "float32")
+    limits = find_limits(run_places(recogniser, plain, speech()[:2]), is_uneven=recogniser.has_group_norm)
+    return drawn(recogniser, {place: found for place, found in limits.items() if found.means is not None})
+
+
 def by_nncf(model: UniSpeechForCTC) -> Callable[[list[np.ndarray]], object]:
     """OpenVINO in int8 as NNCF's own post-training quantisation makes it of our float32 graph."""
     import nncf
@@ -143,6 +153,9 @@ def contenders(model: UniSpeechForCTC) -> dict[str, tuple[torch.dtype, Callable[
         entries.append(("openvino int8", torch.int8, OpenvinoEngine(make_narrow(model), "int8")))
     if is_installed("onnxruntime"):
         entries.append(("onnxruntime float32", torch.float32, open_engine(model, None, engine="onnxruntime")))
+        from unispeech.engines.onnx_engine import OnnxEngine
+
+        entries.append(("onnxruntime int8", torch.int8, OnnxEngine(make_narrow_onnx(model), "int8")))
     found = {name: (dtype, engine.log_probs) for name, dtype, engine in entries}  # type: ignore[attr-defined]
     if is_installed("openvino") and is_installed("nncf"):
         found["openvino int8 by NNCF"] = (torch.int8, by_nncf(model))

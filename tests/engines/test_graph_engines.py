@@ -186,24 +186,39 @@ def test_padding_to_the_grid_is_small():
     assert all(on_grid(count) >= count for count in frames)
 
 
+@pytest.mark.parametrize("engine", choice.EXTRAS)
 @pytest.mark.parametrize("norm", NORMS)
-def test_int8_names_the_same_symbols(norm):
+def test_int8_names_the_same_symbols(norm, engine):
+    pytest.importorskip(engine)
     model = tiny.build(UniSpeechForCTC, norm, hidden_size=64, conv_dim=(32,) * 7)
     waveform = babble(2.0)
     [expected] = TorchEngine(model).log_probs([waveform])
-    narrow = graph_engine(model, "int8")
+    narrow = graph_engine(model, "int8", engine)
     [found] = narrow.log_probs([waveform])
-    assert narrow.precision == "int8"
+    assert (narrow.name, narrow.precision) == (engine, "int8")
     assert np.abs(found - expected).max() > 0
     assert (found.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.9
+    [again] = narrow.log_probs([babble(0.5, 1)])
+    assert np.isfinite(again).all() and len(again) == 24
 
 
-def test_int8_says_what_the_carried_checkpoint_says():
+def open_openvino(recogniser, limits):
+    return OpenvinoEngine(serialised(recogniser, limits), "int8" if limits else "float32")
+
+
+def open_onnx(recogniser, limits):
+    onnx_engine = pytest.importorskip("unispeech.engines.onnx_engine", exc_type=ImportError)
+    limits = {place: found for place, found in limits.items() if found.means is not None}
+    return onnx_engine.OnnxEngine(onnx_engine.drawn(recogniser, limits), "int8" if limits else "float32")
+
+
+@pytest.mark.parametrize("opened", [open_openvino, open_onnx])
+def test_int8_says_what_the_carried_checkpoint_says(opened):
     recogniser = recogniser_of(UniSpeechForCTC.from_pretrained(CHECKPOINT))
-    plain = OpenvinoEngine(serialised(recogniser, {}), "float32")
+    plain = opened(recogniser, {})
     shown, kept = speech()[:4], [np.concatenate([s * np.float32(0.02), s]) for s in speech()[4:]]
     limits = find_limits(run_places(recogniser, plain, shown), is_uneven=True)
-    found = np.concatenate(OpenvinoEngine(serialised(recogniser, limits), "int8").log_probs(kept))
+    found = np.concatenate(opened(recogniser, limits).log_probs(kept))
     expected = np.concatenate(plain.log_probs(kept))
     divergence = (np.exp(expected) * (expected - found)).sum(axis=1).mean()
     agreement = (found.argmax(axis=1) == expected.argmax(axis=1)).mean()
@@ -211,6 +226,17 @@ def test_int8_says_what_the_carried_checkpoint_says():
     # that is made, which is held to 0.003 by `choose_narrow`.
     assert divergence < 0.005
     assert agreement > 0.99
+
+
+def test_both_engines_see_the_same_places():
+    onnx_engine = pytest.importorskip("unispeech.engines.onnx_engine", exc_type=ImportError)
+    recogniser = recogniser_of(tiny.build(UniSpeechForCTC, "group"))
+    plain = open_openvino(recogniser, {})
+    [one] = run_places(recogniser, plain, speech()[:1])
+    [other] = onnx_engine.run_places(recogniser, plain, speech()[:1])
+    assert one.keys() == other.keys() and "conv.1" in one
+    for place, values in one.items():
+        np.testing.assert_allclose(other[place], values, atol=1e-4)
 
 
 def test_nothing_of_8_bits_has_a_zero_point():
@@ -243,6 +269,9 @@ def test_auto_goes_back_to_torch(tmp_path, monkeypatch):
         Transcriber(folder, engine="openvino")
     monkeypatch.setattr(choice, "is_installed", lambda name: False)
     assert choose("auto", "cpu", is_on_disk=True) == "torch"
+    assert choose("int8", "cpu", is_on_disk=True) == "openvino"
+    monkeypatch.setattr(choice, "is_installed", lambda name: name == "onnxruntime")
+    assert choose("int8", "cpu", is_on_disk=True) == "onnxruntime"
 
 
 @pytest.mark.parametrize(
@@ -250,8 +279,8 @@ def test_auto_goes_back_to_torch(tmp_path, monkeypatch):
     [
         ({"engine": "openvno"}, "`engine` must be one of auto, .* but is 'openvno'; did you mean 'openvino'"),
         (
-            {"engine": "onnxruntime", "precision": "int8"},
-            "`precision` must be auto or float32 for engine onnxruntime, but is int8; engine openvino has",
+            {"engine": "onnxruntime", "precision": "bf16"},
+            "`precision` must be auto, float32 or int8 for engine onnxruntime, but is bf16; engine openv",
         ),
         ({"precision": "int9"}, "`precision` must be one of auto, .* but is 'int9'"),
         (

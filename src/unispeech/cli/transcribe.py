@@ -84,7 +84,8 @@ def transcribe(
         resume: Leave out what the output holds already.
         device: Where to run, such as cpu or cuda:1; auto takes a GPU if there is one.
         engine: What runs the network; auto takes the fastest here that gives what torch gives, to rounding.
-        precision: auto is bf16 on GPUs that have it and float32 elsewhere; int8 wants the extra openvino.
+        precision: auto is bf16 on GPUs that have it and float32 elsewhere; int8 wants the extra openvino, or
+            onnx.
         compile: Let torch compile the layers first, which takes a minute and, on a CPU, a C++ compiler.
         cuda_graphs: On a GPU, replay the network's kernels for recordings of up to 10 s that run alone.
         batch_seconds: Most seconds of audio that run at once; lower it if memory runs out.

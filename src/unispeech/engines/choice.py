@@ -122,14 +122,12 @@ def choose(precision: Precision, device: "str | torch.device", *, is_on_disk: bo
         is_on_disk: Whether the model is a directory.
 
     Returns:
-        Its name.
-
-    Raises:
-        ImportError: If int8 is asked for and the extra that brings it is missing.
+        Its name; OpenVINO for int8 where neither engine that has it is installed.
     """
     is_cpu = str(device) == "cpu" or (str(device) == "auto" and not _has_gpu())
     if precision == "int8":
-        return "openvino"
+        has_only_onnx = is_installed("onnxruntime") and not is_installed("openvino")
+        return "onnxruntime" if has_only_onnx else "openvino"
     return "openvino" if is_cpu and is_on_disk and is_installed("openvino") else "torch"
 
 
@@ -167,14 +165,16 @@ def _open_graph(
         )
     wanted = "float32" if precision == "auto" else precision
     if name == "onnxruntime":
-        if wanted != "float32":
+        if wanted == "bf16":
             raise ValueError(
-                f"`precision` must be auto or float32 for engine onnxruntime, but is {wanted}; "
-                f"engine openvino has {wanted}."
+                "`precision` must be auto, float32 or int8 for engine onnxruntime, but is bf16; "
+                "engine openvino has bf16."
             )
         from unispeech.engines.onnx_engine import OnnxEngine, make_onnx
 
-        return OnnxEngine(cached(name, wanted, directory, lambda: make_onnx(load())))
+        return OnnxEngine(
+            cached(name, wanted, directory, lambda: make_onnx(load(), is_narrow=wanted == "int8")), wanted
+        )
     from unispeech.engines.openvino_engine import OpenvinoEngine, has_bf16, make_openvino
 
     if wanted == "bf16" and not has_bf16():

@@ -24,6 +24,7 @@ CANDIDATES: Sequence[tuple[EngineName, Precision]] = (
     ("openvino", "bf16"),
     ("openvino", "int8"),
     ("onnxruntime", "float32"),
+    ("onnxruntime", "int8"),
 )
 """What is compared; the first is the plain path."""
 

@@ -1,9 +1,9 @@
-"""A recogniser as an ONNX model, opset 20.
+"""A recogniser as an ONNX model, opset 20; of 8 bits with an operator of ONNX Runtime's own.
 
 Shapes in this file: B batch, S samples, T frames, C channels, K kernel of the first convolution.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,18 +11,25 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from unispeech.engines.narrowing import Array, Limits, narrowed
 from unispeech.engines.network import Draft, Recogniser
+from unispeech.engines.ops import Narrowing
 
 OPSET = 20
 """The first that has GELU; runtimes since 2024 know it."""
 
+RUNTIME = "com.microsoft"
+"""Domain of ONNX Runtime's own operators; `MatMulIntegerToFloat` takes levels and gives float32."""
+
 
 class OnnxOps:
-    """Makes nodes of ONNX, which are named by their outputs, as `network.Ops` describes them."""
+    """Makes nodes of ONNX, which are named by their outputs: `ops.Ops` and `ops.NarrowOps`."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
+        self._steps: dict[str, str] = {}
+        """Name of each tensor of levels, or of a weight of levels -> name of the size of a step."""
 
     def node(self, kind: str, *inputs: str, **attributes: Any) -> str:
         """Append a node.
@@ -74,7 +81,10 @@ class OnnxOps:
         return self.node("ReduceSum", x, self._integers(-1), keepdims=0)
 
     def matmul(self, x: str, y: str, *, transpose: bool = False) -> str:
-        """Matrix product; runtimes turn a constant when they load it."""
+        """Matrix product; runtimes turn a constant when they load it, and `narrow_weight` has turned its."""
+        if x in self._steps:
+            steps = self._steps[x], self._steps[y]
+            return self.node("MatMulIntegerToFloat", x, y, *steps, domain=RUNTIME)
         return self.node("MatMul", x, self.node("Transpose", y, perm=(1, 0)) if transpose else y)
 
     def convolve(
@@ -115,14 +125,14 @@ class OnnxOps:
         end = self.add(begin, self.multiply(num_out, self._integers(stride)))
         step = stride if count == 1 else 1
         seen = self.node("Slice", x, begin, end, self._integers(1), self._integers(step))
-        if count == 1:
-            return seen
-        shape = self.node("Concat", self._integers(0), num_out, self._integers(-1), axis=0)
-        return self.node("Reshape", seen, shape)
+        if count > 1:
+            shape = self.node("Concat", self._integers(0), num_out, self._integers(-1), axis=0)
+            seen = self.node("Reshape", seen, shape)
+        return self._like(x, seen)
 
     def concatenate(self, parts: Sequence[str]) -> str:
         """Join along the last axis."""
-        return parts[0] if len(parts) == 1 else self.node("Concat", *parts, axis=-1)
+        return parts[0] if len(parts) == 1 else self._like(parts[0], self.node("Concat", *parts, axis=-1))
 
     def normalise(self, x: str, eps: float) -> str:
         """Zero mean and unit variance over the last axis."""
@@ -157,21 +167,55 @@ class OnnxOps:
         """Over the last axis."""
         return self.node("LogSoftmax", x, axis=-1)
 
+    def narrow(self, x: str, limits: Limits, *, is_apart: bool = False) -> str:
+        """Divide by the scale, take the shift and round: bytes, of which views are made in no time."""
+        rest = np.full(1, limits.low, np.float32)
+        if limits.scale is not None and limits.shift is not None:
+            x = self.multiply(x, self.constant(np.reciprocal(limits.scale)))
+            rest = limits.shift + rest
+        x = self.subtract(x, self.constant(rest))
+        step = self.constant(np.float32((limits.high - limits.low) / 255))
+        levels = self.node("QuantizeLinear", x, step, self.constant(np.uint8(0)))
+        self._steps[levels] = step
+        return levels
+
+    def narrow_weight(self, weight: Array) -> str:
+        """Round a weight (C_out, C_in) to 255 levels, for each of its first axis by itself, and turn it."""
+        rounded, scale = narrowed(weight)
+        levels = self.constant(rounded.T)
+        self._steps[levels] = self.constant(scale.ravel())
+        return levels
+
+    def _like(self, x: str, view: str) -> str:
+        """Note that a view of levels is levels."""
+        if x in self._steps:
+            self._steps[view] = self._steps[x]
+        return view
+
     def _integers(self, *values: int) -> str:
         """A vector of integers."""
         return self.constant(np.array(values, np.int64))
 
 
-def draw_onnx(recogniser: Recogniser, *, has_moments: bool) -> onnx.ModelProto:
+def draw_onnx(
+    recogniser: Recogniser,
+    *,
+    has_moments: bool,
+    limits: Mapping[str, Limits] | None = None,
+    shows_places: bool = False,
+) -> onnx.ModelProto:
     """Make an ONNX model of a recogniser.
 
     Args:
         recogniser: The recogniser.
         has_moments: Whether lengths and group norm's statistics are inputs; False: all of each row counts.
+        limits: As for `ops.Narrowing`, of places that are products and have `means`; a model with any runs
+            in ONNX Runtime only. None: all is float32.
+        shows_places: Whether what comes to each place is an output too.
 
     Returns:
         A model from `waveforms` (B, S), with moments also `lengths` (B,), `mean` (B, K) and `spread`
-        (B, K, K), to `log_probs` (B, T, N).
+        (B, K, K), to `log_probs` (B, T, N) and to the places by their names.
     """
     ops = OnnxOps()
     inputs = [helper.make_tensor_value_info("waveforms", TensorProto.FLOAT, ["B", "S"])]
@@ -190,9 +234,16 @@ def draw_onnx(recogniser: Recogniser, *, has_moments: bool) -> onnx.ModelProto:
         size = ops.node("Shape", "waveforms")
         parts = [ops.node("Slice", size, *(ops.constant(np.array([n])) for n in (i, i + 1))) for i in (0, 1)]
         lengths = ops.node("Expand", parts[1], parts[0])
-    log_probs = Draft[str](ops, recogniser).log_probs("waveforms", lengths, moments)
-    ops.nodes.append(helper.make_node("Identity", [log_probs], ["log_probs"]))
+    draft = Draft[str](ops, recogniser, Narrowing(ops=ops, limits=limits or {}))
+    named = {"log_probs": draft.log_probs("waveforms", lengths, moments)}
+    if shows_places:
+        named |= draft.places
     shape: list[str | int | None] = ["B", "T", recogniser.num_symbols]
-    output = helper.make_tensor_value_info("log_probs", TensorProto.FLOAT, shape)
-    graph = helper.make_graph(ops.nodes, "unispeech", inputs, [output], ops.constants)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+    outputs = []
+    for name, found in named.items():
+        ops.nodes.append(helper.make_node("Identity", [found], [name]))
+        widths = shape if name == "log_probs" else ["B", None, None]
+        outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, widths))
+    graph = helper.make_graph(ops.nodes, "unispeech", inputs, outputs, ops.constants)
+    domains = [helper.make_opsetid("", OPSET)] + ([helper.make_opsetid(RUNTIME, 1)] if limits else [])
+    return helper.make_model(graph, opset_imports=domains, ir_version=9)

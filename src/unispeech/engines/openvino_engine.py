@@ -14,13 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from unispeech.audio import Waveform
-from unispeech.decoding.decoder import LogProbs
 from unispeech.engines.cache import Made, facts_of
 from unispeech.engines.graph_engine import Feed, GraphEngine
 from unispeech.engines.narrowing import Limits
 from unispeech.engines.network import Recogniser, recogniser_of
 from unispeech.engines.openvino_graph import draw_openvino, openvino
-from unispeech.engines.quantisation import choose_narrow, find_limits, speech
+from unispeech.engines.quantisation import Seen, find_narrow
 from unispeech.frames import SAMPLE_RATE, num_frames
 
 if TYPE_CHECKING:
@@ -130,7 +129,7 @@ def make_openvino(model: "PreTrainedModel", *, is_narrow: bool = False) -> Made:
     Args:
         model: A CTC model.
         is_narrow: Whether products are narrowed to 8 bits where that does not hurt: see
-            `quantisation.choose_narrow`.
+            `quantisation.find_narrow`.
 
     Returns:
         The engine.
@@ -139,16 +138,14 @@ def make_openvino(model: "PreTrainedModel", *, is_narrow: bool = False) -> Made:
         ValueError: If the model has an activation that a graph cannot have.
     """
     recogniser = recogniser_of(model)
-    plain = serialised(recogniser, {})
     if not is_narrow:
-        return plain
-    exact, sentences = OpenvinoEngine(plain, "float32"), speech()
-    limits = find_limits(run_places(recogniser, exact, sentences), is_uneven=recogniser.has_group_norm)
-
-    def run(found: Mapping[str, Limits]) -> Sequence[LogProbs]:
-        return OpenvinoEngine(serialised(recogniser, found), "int8").log_probs(sentences)
-
-    return serialised(recogniser, choose_narrow(limits, run, exact.log_probs(sentences)))
+        return serialised(recogniser, {})
+    limits = find_narrow(
+        lambda found: OpenvinoEngine(serialised(recogniser, found), "int8" if found else "float32"),
+        lambda engine, sentences: run_places(recogniser, engine, sentences),
+        is_uneven=recogniser.has_group_norm,
+    )
+    return serialised(recogniser, limits)
 
 
 def serialised(recogniser: Recogniser, limits: Mapping[str, Limits]) -> Made:
@@ -169,9 +166,7 @@ def serialised(recogniser: Recogniser, limits: Mapping[str, Limits]) -> Made:
     return Made(facts=facts_of(recogniser), parts=parts)
 
 
-def run_places(
-    recogniser: Recogniser, engine: "OpenvinoEngine", sentences: Sequence[Waveform]
-) -> Iterator[dict[str, npt.NDArray[np.float32]]]:
+def run_places(recogniser: Recogniser, engine: GraphEngine, sentences: Sequence[Waveform]) -> Iterator[Seen]:
     """Run sentences and look at what comes to the places that can be narrowed.
 
     Args:

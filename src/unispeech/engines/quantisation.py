@@ -9,12 +9,14 @@ Shapes in this file: B batch, T frames, C channels, N vocabulary.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.resources import files
+from typing import TypeVar
 
 import numpy as np
 import soundfile
 
 from unispeech.audio import Waveform, normalise_waveform
 from unispeech.decoding.decoder import LogProbs
+from unispeech.engines.graph_engine import GraphEngine
 from unispeech.engines.narrowing import Array, Limits, even_limits, limits_of_channels, limits_of_tensor
 
 WIDE_PLACES = frozenset({"head"})
@@ -43,6 +45,34 @@ def speech() -> list[Waveform]:
     with (files("unispeech.engines") / "speech.ogg").open("rb") as stream:
         samples, _ = soundfile.read(stream, dtype="float32")
     return [normalise_waveform(part) for part in np.array_split(samples, NUM_SENTENCES)]
+
+
+Opened = TypeVar("Opened", bound=GraphEngine)
+
+
+def find_narrow(
+    open: Callable[[Mapping[str, Limits]], Opened],
+    show: Callable[[Opened, Sequence[Waveform]], Iterable[Seen]],
+    *,
+    is_uneven: bool,
+    has_even: bool = True,
+) -> dict[str, Limits]:
+    """Find the places that can be narrowed without losing more than `MOST_LOST` on the carried speech.
+
+    Args:
+        open: Opens the engine with some places narrowed, or none.
+        show: Runs sentences by the engine without narrow places, and shows what comes to them.
+        is_uneven: As for `find_limits`.
+        has_even: Whether the engine narrows places of which 0 must be a level.
+
+    Returns:
+        Name of each place that is to be narrowed -> its limits.
+    """
+    exact, sentences = open({}), speech()
+    limits = find_limits(show(exact, sentences), is_uneven=is_uneven)
+    if not has_even:
+        limits = {place: found for place, found in limits.items() if found.means is not None}
+    return choose_narrow(limits, lambda found: open(found).log_probs(sentences), exact.log_probs(sentences))
 
 
 def find_limits(passes: Iterable[Seen], *, is_uneven: bool) -> dict[str, Limits]:
