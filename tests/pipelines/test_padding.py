@@ -52,7 +52,7 @@ class CountedGraph(GraphEngine):
 
 @pytest.mark.parametrize("kind", ["torch", "graph"])
 @pytest.mark.parametrize("seed", range(2))
-def test_of_a_folder_of_1_to_20_s_less_than_2_percent_is_padding(kind, seed):
+def test_of_a_folder_of_1_to_20_s_less_than_3_percent_is_padding(kind, seed):
     lengths = np.random.default_rng(seed).uniform(1, 20, size=200) * 16_000
     recordings = [
         Recording(source=str(i), duration=length / 16_000, load=lambda length=length: NOISE[: round(length)])
@@ -67,4 +67,4 @@ def test_of_a_folder_of_1_to_20_s_less_than_2_percent_is_padding(kind, seed):
     assert all(isinstance(outcome, Transcript) for outcome in outcomes)
     own = sum(num_frames(round(length)) for length in lengths)
     assert own < counted.frames
-    assert 1 - own / counted.frames < 0.02
+    assert 1 - own / counted.frames < 0.03
