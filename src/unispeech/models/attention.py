@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from unispeech.models.dropout import DroppedAttention, draw_kept, draws_here, is_eager_cpu, rounded
+from unispeech.models.dropout import DroppedAttention, draw_kept, draws_here, rounded
+from unispeech.models.matrices import Linear
+from unispeech.models.processor import is_eager_cpu
 
 
 def eager_attention(
@@ -134,10 +136,10 @@ class SelfAttention(nn.Module):
         self.scaling = self.head_dim**-0.5
         self.dropout = dropout
         self.is_causal = False
-        self.k_proj = nn.Linear(hidden_size, hidden_size)
-        self.v_proj = nn.Linear(hidden_size, hidden_size)
-        self.q_proj = nn.Linear(hidden_size, hidden_size)
-        self.out_proj = nn.Linear(hidden_size, hidden_size)
+        self.k_proj = Linear(hidden_size, hidden_size)
+        self.v_proj = Linear(hidden_size, hidden_size)
+        self.q_proj = Linear(hidden_size, hidden_size)
+        self.out_proj = Linear(hidden_size, hidden_size)
 
     def forward(
         self, x: Tensor, attention_mask: Tensor | None = None, output_attentions: bool = False

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unispeech.models.products import add_product
+from unispeech.models.matrices import add_summed, is_by_onednn, mapped, mapped_back
+from unispeech.models.processor import is_eager_cpu
 
 LEVELS = 2**16
 """A draw is one of so many: the chance of dropping is rounded to a multiple of 1 / LEVELS."""
@@ -27,11 +28,6 @@ FRAMES = 512
 
 TABLE = 2**20
 """So many scores of attention at a time, at least those of one head, for the same reason."""
-
-
-def is_eager_cpu(x: Tensor) -> bool:
-    """Whether `x` is computed on a processor operator by operator, and not to make a graph."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch._C._is_tracing()
 
 
 def draws_here(x: Tensor, prob: float) -> bool:
@@ -115,7 +111,11 @@ class GeluDropoutLinear(torch.autograd.Function):
         out = x.new_empty(len(x), len(weight))
         room = _Room(x)
         for span in _spans(len(x)):
-            torch.addmm(bias, room.gelu_dropped(x, kept, span), weight.T, alpha=factor, out=out[span])
+            activated = room.gelu_dropped(x, kept, span)
+            if is_by_onednn(activated):
+                torch.add(bias, mapped(activated, weight), alpha=factor, out=out[span])
+            else:
+                torch.addmm(bias, activated, weight.T, alpha=factor, out=out[span])
         ctx.save_for_backward(x, kept, weight)  # type: ignore[arg-type]
         ctx.factor = factor  # type: ignore[attr-defined]
         return out
@@ -130,9 +130,12 @@ class GeluDropoutLinear(torch.autograd.Function):
         to_weight = torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
         room = _Room(x)
         for span in _spans(len(x)):
-            add_product(to_weight, behind[span].T, room.gelu_dropped(x, kept, span))
-            into = to_x[span]
-            torch.mm(behind[span], weight, out=into)
+            activated, into = room.gelu_dropped(x, kept, span), to_x[span]
+            add_summed(to_weight, behind[span], activated)
+            if is_by_onednn(activated):
+                into.copy_(mapped_back(behind[span], activated, weight))
+            else:
+                torch.mm(behind[span], weight, out=into)
             if kept is not None:
                 into.mul_(room.factors(kept, span))
             torch.ops.aten.gelu_backward.grad_input(into, x[span], grad_input=into)

@@ -18,10 +18,11 @@ from unispeech.models.dropout import (
     GeluDropoutLinear,
     draw_kept,
     draws_here,
-    is_eager_cpu,
     rounded,
 )
+from unispeech.models.matrices import Linear
 from unispeech.models.position import PositionalConvEmbedding
+from unispeech.models.processor import is_eager_cpu
 
 
 class FeedForward(nn.Module):
@@ -46,10 +47,10 @@ class FeedForward(nn.Module):
     ) -> None:
         super().__init__()
         self.has_gelu = activation == "gelu"
-        self.intermediate_dense = nn.Linear(hidden_size, intermediate_size)
+        self.intermediate_dense = Linear(hidden_size, intermediate_size)
         self.intermediate_act_fn = ACT2FN[activation]
         self.intermediate_dropout = Dropout(activation_dropout)
-        self.output_dense = nn.Linear(intermediate_size, hidden_size)
+        self.output_dense = Linear(intermediate_size, hidden_size)
         self.output_dropout = Dropout(hidden_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -65,7 +66,7 @@ class FeedForward(nn.Module):
     def _is_plain(self, x: Tensor) -> bool:
         """Whether nothing stands in for the dropout or the second layer, such as a product of low rank."""
         prob = self.intermediate_dropout.p
-        return type(self.output_dense) is nn.Linear and is_eager_cpu(x) and (prob == 0 or draws_here(x, prob))
+        return type(self.output_dense) is Linear and is_eager_cpu(x) and (prob == 0 or draws_here(x, prob))
 
     def _train(self, x: Tensor) -> Tensor:
         """Activation, dropout and second layer, with little kept for the way back."""

@@ -15,11 +15,13 @@ from torch.utils.checkpoint import checkpoint
 from transformers.activations import ACT2FN
 
 from unispeech.frames import num_frames
-from unispeech.models.dropout import Dropout, is_eager_cpu
+from unispeech.models.dropout import Dropout
+from unispeech.models.matrices import Linear
+from unispeech.models.processor import is_eager_cpu
 from unispeech.models.products import StridedProducts
 
 
-class FanInLinear(nn.Linear):
+class FanInLinear(Linear):
     """A linear layer that starts from U(-1/sqrt(in), 1/sqrt(in)), weight and bias.
 
     A class of its own because initial values are given leaf by leaf: transformers skips modules without

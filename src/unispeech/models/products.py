@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from unispeech.models.matrices import add_summed, convolved, convolved_back, is_by_onednn
+
 SPAN = 2048
 """So many frames of a result at a time: what they see stays in the processor's caches behind GELU."""
 
@@ -19,6 +21,9 @@ class StridedProducts(torch.autograd.Function):
     kernel of s taps is one product and a longer one a sum of products on shifted views. Nothing is unfolded
     and no layout changes. On two cores this takes half the time of torch's convolution and its backward
     pass, which are the largest part of a training step.
+
+    Where oneDNN is the faster one in float32 (`matrices`), it convolves the same frames as they are; but for
+    the kernel's gradient, for which it takes up to six times as long as for products.
 
     GELU in front of the convolution is part of it: of the two largest arrays of a training step, a layer's
     frames before and behind the activation, only the first is kept, and the second computed again.
@@ -36,10 +41,18 @@ class StridedProducts(torch.autograd.Function):
         """Convolve (B, T, C_in), or GELU of it, with (C_out, C_in, K) -> (B, T_out, C_out)."""
         x = x.contiguous()
         num_out = (x.shape[1] - weight.shape[2]) // stride + 1
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.has_gelu = stride, has_gelu  # type: ignore[attr-defined]
+        is_convolved = is_by_onednn(x)
+        if is_convolved and not has_gelu:
+            return convolved(x, weight, bias, stride)
         out = x.new_empty(x.shape[0], num_out, weight.shape[0])
         pieces = kernel_pieces(weight, stride)
         for span, row, frames in _spans(x, num_out, weight.shape[2], stride, has_gelu):
             into = out[row, span]
+            if is_convolved:
+                into.copy_(convolved(frames[None], weight, bias, stride)[0])
+                continue
             for first, piece in pieces:
                 windows = frame_windows(frames, first, len(into), stride, piece)
                 if first > 0:
@@ -48,8 +61,6 @@ class StridedProducts(torch.autograd.Function):
                     torch.mm(windows, piece, out=into)
                 else:
                     torch.addmm(bias, windows, piece, out=into)
-        ctx.save_for_backward(x, weight)
-        ctx.stride, ctx.has_gelu = stride, has_gelu  # type: ignore[attr-defined]
         return out
 
     @staticmethod
@@ -66,7 +77,11 @@ class StridedProducts(torch.autograd.Function):
         pieces = kernel_pieces(weight, stride)
         for_input, for_weight, for_bias = ctx.needs_input_grad[:3]  # type: ignore[attr-defined]
         to_input = None
-        if for_input:
+        if for_input and is_by_onednn(x):
+            to_input = convolved_back(gradient, x, weight, stride)
+            if has_gelu:
+                torch.ops.aten.gelu_backward.grad_input(to_input, x, grad_input=to_input)
+        elif for_input:
             to_input = torch.empty_like(x)
             # The first piece writes all frames that it sees, and the others add to them.
             to_input[:, num_out * stride if weight.shape[2] >= stride else 0 :] = 0
@@ -84,17 +99,9 @@ class StridedProducts(torch.autograd.Function):
         for span, number, frames in _spans(x, num_out, weight.shape[2], stride, has_gelu):
             behind = gradient[number, span]
             for total, (first, piece) in zip(to_weight, pieces, strict=True):
-                add_product(total, frame_windows(frames, first, len(behind), stride, piece).T, behind)
+                add_summed(total, frame_windows(frames, first, len(behind), stride, piece), behind)
         kernel = torch.cat([part.view(-1, *weight.shape[1::-1]) for part in to_weight])  # (K, C_in, C_out)
         return to_input, kernel.permute(2, 1, 0).to(weight.dtype), to_bias, None, None
-
-
-def add_product(total: Tensor, one: Tensor, other: Tensor) -> None:
-    """Add a matrix product to a sum, which may be in a wider dtype."""
-    if total.dtype == one.dtype:
-        total.addmm_(one, other)
-    else:
-        total += one @ other
 
 
 def _spans(

@@ -12,6 +12,8 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 
+from unispeech.models.processor import capabilities
+
 SHARDED = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
 """What `accelerate launch` sets to spread a model in ways of its own, which checkpoints cannot hold."""
 
@@ -107,5 +109,5 @@ def has_bf16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported())
     if device.type != "cpu":
         return False
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    known = capabilities()
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
