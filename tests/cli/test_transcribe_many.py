@@ -98,6 +98,38 @@ def test_a_list_comes_from_a_file_or_standard_input(capsys, monkeypatch, tmp_pat
     assert capsys.readouterr().out == found
 
 
+def test_names_of_any_bytes_come_from_standard_input(capsys, monkeypatch, tmp_path, model_dir, talks):
+    import io
+    import os
+
+    odd = os.fsencode(talks) + b"/caf\xe9.wav"
+    os.rename(talks / "a.wav", odd)
+    lines = io.TextIOWrapper(io.BytesIO(odd + f"\n{talks}/c.wav\n".encode()), encoding="utf-8")
+    monkeypatch.setattr(sys, "stdin", lines)
+    assert run("--list", "-", "-m", model_dir) == 0
+    out, err = capsys.readouterr()
+    assert (len(out.splitlines()), err) == (2, "")
+
+
+def test_a_name_that_is_too_long_for_its_result_stops_no_other(capsys, tmp_path, model_dir, talks):
+    name = "x" * 248
+    write_babble(talks / f"{name}.wav", 0.3)
+    for resumed in ([], ["--resume"]):
+        assert run(talks, "-m", model_dir, "-f", "TextGrid", "-o", tmp_path / "out", *resumed) == 1
+        [line] = capsys.readouterr().err.splitlines()
+        assert line.endswith(f"{name}.TextGrid: file name too long; choose a shorter name.")
+        assert len(list((tmp_path / "out").rglob("*.TextGrid"))) == 4
+
+
+def test_lists_may_begin_with_a_byte_order_mark(capsys, tmp_path, model_dir, talks):
+    for name, line in (("list.txt", f"{talks}/a.wav"), ("m.jsonl", '{"audio": "talks/a.wav"}')):
+        (tmp_path / name).write_text(line + "\n", encoding="utf-8-sig")
+    assert run("--list", tmp_path / "list.txt", "-m", model_dir) == 0
+    assert run(tmp_path / "m.jsonl", "-m", model_dir) == 0
+    one, other = capsys.readouterr().out.splitlines()
+    assert one and one == other
+
+
 def test_processes_share_the_work_and_each_writes_its_own_file(
     capsys, monkeypatch, tmp_path, model_dir, talks
 ):
@@ -136,6 +168,8 @@ def test_a_long_recording_from_a_pipe(capsys, monkeypatch, tmp_path, model_dir):
     [
         (["", "a.wav"], "`audio` must not be empty; name a recording, or . for all below this folder"),
         (["a.wav", "--nbest", "0"], "`--nbest` must be at least 1, but is 0"),
+        (["a.wav", "--nbest", "3"], "`--format` must be json, or the output a .jsonl file, where --nbest"),
+        (["a.wav", "--nbest", "3", "-f", "srt"], "`--format` must be json, or the output a .jsonl file"),
         (["a.wav", "--beam", "1000000"], "`beam` must be at most 10000, but is 1000000"),
         (["deep.jsonl"], "deep.jsonl:1: must be a JSON object, but is not"),
         (["list.jsonl", "-o", "list.jsonl", "--resume"], "`--output` must be results of an earlier run"),

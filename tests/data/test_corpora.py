@@ -1,5 +1,6 @@
 """Preparing a corpus: what is kept, what is rejected and why; nothing is lost."""
 
+import codecs
 import gzip
 import json
 from collections import Counter
@@ -494,7 +495,8 @@ def test_files_of_cuts_are_read_again_and_again(recordings, tmp_path):
     source = manifest(recordings, [{"audio": f"{name}.wav", "phones": "a"} for name in "abcd"])
     prepared(source, tmp_path / "out")
     plain = tmp_path / "plain.jsonl"
-    plain.write_bytes(gzip.decompress((tmp_path / "out" / "cuts.jsonl.gz").read_bytes()) + b"\n")
+    lines = gzip.decompress((tmp_path / "out" / "cuts.jsonl.gz").read_bytes())
+    plain.write_bytes(codecs.BOM_UTF8 + lines + b"\n")
     cuts = CutFiles([tmp_path / "out", plain])
     assert [cut.id for cut in cuts] == [cut.id for cut in cuts] == [*"abcd", *"abcd"]
 

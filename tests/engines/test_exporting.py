@@ -60,6 +60,9 @@ def test_sherpa_always_normalises(tmp_path):
 
 
 def test_an_unknown_target_is_refused(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(NotADirectoryError, match=r"file: must be a folder, but is a file; name another, or"):
+        export_recogniser(tmp_path / "gone", tmp_path / "file", "onnx")
     with pytest.raises(ValueError, match="`to` must be one of onnx, openvino, sherpa, ct2, but is 'tea'"):
         export_recogniser(tmp_path, tmp_path / "out", "tea")
 

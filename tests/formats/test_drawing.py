@@ -76,7 +76,7 @@ def test_a_part_is_drawn_in_the_time_of_the_whole(tmp_path, audio, transcriber, 
 
 def test_transcripts_of_files_are_drawn(tmp_path, audio, transcriber, figures):
     heard = transcriber.transcribe(audio)
-    (tmp_path / "a.json").write_text(to_json(heard))
+    (tmp_path / "a.json").write_text(to_json(heard), encoding="utf-8-sig")
     (tmp_path / "a.TextGrid").write_text(to_textgrid(heard))
     symbols = [phone.phone for phone in heard.phones]
     draw_recording(audio, tmp_path / "a.png", transcript=tmp_path / "a.json")
@@ -122,9 +122,23 @@ def test_long_labels_are_cut_and_long_recordings_refused(tmp_path, figures, monk
         draw_recording(audio, tmp_path / "b.png")
 
 
-@pytest.mark.parametrize(("start", "end"), [(2.0, None), (1.0, 1.0), (-0.1, None), (float("nan"), None)])
+@pytest.mark.parametrize(("start", "end"), [(2.0, None), (2.0, 1.0), (-0.1, None), (float("nan"), None)])
 def test_an_empty_part_is_refused(tmp_path, audio, start, end):
     with pytest.raises(ValueError, match=r"`start` must lie in \[0, \d\), before the end of the part"):
+        draw_recording(audio, tmp_path / "a.png", start=start, end=end)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "message"),
+    [
+        (0.0, 0.0, "`end` must be above 0, but is 0."),
+        (0.0, float("nan"), "`end` must be above 0, but is nan."),
+        (1.0, 1.0, "`end` must lie behind `start`, which is 1, but is 1."),
+        (1.5, 0.5, "`end` must lie behind `start`, which is 1.5, but is 0.5."),
+    ],
+)
+def test_an_end_that_is_none_is_blamed_itself(tmp_path, audio, start, end, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
         draw_recording(audio, tmp_path / "a.png", start=start, end=end)
 
 

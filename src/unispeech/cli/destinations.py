@@ -86,7 +86,10 @@ class FolderDestination(Generic[R]):
         Args:
             listed: The recording.
         """
-        return self._places[listed.path].exists()
+        try:
+            return self._places[listed.path].exists()
+        except OSError:  # a name that no file can have
+            return False
 
     def write(self, path: str, result: R) -> None:
         """Write the file of a recording.

@@ -1,5 +1,6 @@
 """What the verbs over many recordings share: what is asked for, what is left to do, where results go."""
 
+import errno
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -169,10 +170,24 @@ def carry_out(
                 print(f"unispeech: {told}", file=sys.stderr)
                 num_failed += 1
             elif destination is not None:
-                destination.write(path, outcome)
+                num_failed += not _is_written(destination, path, outcome)
             else:
                 show(outcome)
     return 1 if num_failed else 0
+
+
+def _is_written(destination: "Destination[R]", path: str, result: R) -> bool:
+    """Write a result; one whose file cannot have its name is reported and stops no other."""
+    from unispeech.cli import describe
+
+    try:
+        destination.write(path, result)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        print(f"unispeech: {describe(error)}", file=sys.stderr)
+        return False
+    return True
 
 
 def show_result(layout: Layout[R], format: str | None, *, is_alone: bool) -> Callable[[R], None]:
@@ -209,9 +224,11 @@ def _sources(audio: Sequence[str], list_path: str | None) -> list[str]:
     if list_path == STDIN:
         if STDIN in audio:
             raise ValueError("`audio` must not be - where `--list` is - too; standard input is one of them.")
+        if hasattr(sys.stdin, "reconfigure"):  # names of files may be any bytes
+            sys.stdin.reconfigure(errors="surrogateescape")
         listed = read_list(sys.stdin)
     elif list_path is not None:
-        listed = read_list(Path(list_path).read_text(encoding="utf-8", errors="surrogateescape").splitlines())
+        listed = read_list(Path(list_path).read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines())
     if not audio and not listed:
         raise ValueError("AUDIO requires an argument; name a recording, a folder, or a list by --list.")
     return [*audio, *listed]

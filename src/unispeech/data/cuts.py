@@ -161,7 +161,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 def _open_text(path: Path) -> IO[str]:
     with path.open("rb") as file:
         is_gzip = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rt", encoding="utf-8") if is_gzip else path.open(encoding="utf-8")
+    return gzip.open(path, "rt", encoding="utf-8-sig") if is_gzip else path.open(encoding="utf-8-sig")
 
 
 def read_cut(line: str, path: Path, number: int, *, sharded: bool = False) -> "MonoCut":

@@ -112,6 +112,7 @@ def export_recogniser(
     Raises:
         CheckpointError: If the model cannot be read, or the program could not run it.
         FileNotFoundError: If there is no such corpus.
+        NotADirectoryError: If `target` is a file.
         ValueError: If `to` is unknown, or the corpus has no transcripts for this model.
         ImportError: If the extra that writes or runs the files is missing.
     """
@@ -122,6 +123,8 @@ def export_recogniser(
             raise ImportError(
                 f"export to {to} needs {package}; install it with pip install 'unispeech[{extra}]'."
             )
+    if target.exists() and not target.is_dir():
+        raise NotADirectoryError(f"{target}: must be a folder, but is a file; name another, or remove it.")
     model = read_recogniser(source)
     labelled = None if corpus is None else LabelledSpeech(corpus, source)
     plain = _plain(model)

@@ -54,6 +54,10 @@ def draw_recording(
     format_of(Path(output))  # before the network runs
     duration = audio_info(audio).duration
     last = duration if end is None else min(end, duration)
+    if end is not None and not end > 0:
+        raise ValueError(f"`end` must be above 0, but is {end:g}.")
+    if end is not None and 0 <= start < duration and end <= start:
+        raise ValueError(f"`end` must lie behind `start`, which is {start:g}, but is {end:g}.")
     if not 0 <= start < last:
         raise ValueError(
             f"`start` must lie in [0, {last:g}), before the end of the part to draw, but is {start:g}."
@@ -127,6 +131,6 @@ def _probabilities(transcriber: "Transcriber", waveform: Waveform, start: Second
 
 def _read_json(path: str | Path) -> Transcript:
     try:
-        return from_json(Path(path).read_text(encoding="utf-8"))
+        return from_json(Path(path).read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error

@@ -136,7 +136,7 @@ def _read_manifest(path: Path) -> Iterator[Listed]:
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such manifest; check the path.")
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue

@@ -97,7 +97,7 @@ class ServerSettings:
     """A model, limits, and who may ask.
 
     Raises:
-        ValueError: If `port` is out of its range or `api_key` cannot be sent.
+        ValueError: If `port` is out of its range, `api_key` cannot be sent, or an origin is none.
     """
 
     model: ModelSettings
@@ -116,6 +116,11 @@ class ServerSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ValueError(f"`port` must lie in [0, 65535], but is {self.port}.")
+        for origin in self.allowed_origins:
+            if not re.fullmatch(r"\*|https?://[^/\s]+", origin):
+                raise ValueError(
+                    f"`allow_origin` must be * or such as https://example.org, without a path, but is {origin!r}."
+                )
         # Headers hold no other characters on which all clients agree.
         if self.api_key is not None and not re.fullmatch("[!-~]+", self.api_key):
             raise ValueError("`api_key` must be ASCII letters, digits and signs, but is empty or has others.")
