@@ -106,9 +106,10 @@ def test_names_of_any_bytes_come_from_standard_input(capsys, monkeypatch, tmp_pa
     os.rename(talks / "a.wav", odd)
     lines = io.TextIOWrapper(io.BytesIO(odd + f"\n{talks}/c.wav\n".encode()), encoding="utf-8")
     monkeypatch.setattr(sys, "stdin", lines)
-    assert run("--list", "-", "-m", model_dir) == 0
-    out, err = capsys.readouterr()
-    assert (len(out.splitlines()), err) == (2, "")
+    assert run("--list", "-", "-m", model_dir, "-o", tmp_path / "all.jsonl") == 0
+    assert capsys.readouterr() == ("", "")
+    lines = (tmp_path / "all.jsonl").read_text(errors="surrogateescape").splitlines()
+    assert sorted(json.loads(line)["audio"] for line in lines) == [f"{talks}/c.wav", os.fsdecode(odd)]
 
 
 def test_a_name_that_is_too_long_for_its_result_stops_no_other(capsys, tmp_path, model_dir, talks):

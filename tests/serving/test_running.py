@@ -116,7 +116,7 @@ def test_settings_that_contradict_one_another_are_one_line(capsys, model_dir, tm
     )
     for origin in ("foo", "https://a.example/page", "ftp://a.example"):
         line = refused(capsys, "-m", model_dir, "--allow-origin", origin)
-        assert f"`allow_origin` must be * or such as https://example.org, without a path, but is '{origin}'" in line
+        assert f"such as https://example.org, without a path, but is '{origin}'." in line
     line = refused(capsys, "-m", model_dir, "--device", "cpu", "--cuda-graphs")
     assert "`device` must be a CUDA GPU along with `cuda_graphs`, but is cpu" in line
     (tmp_path / "key").write_text("two words\n")

@@ -228,7 +228,8 @@ def _sources(audio: Sequence[str], list_path: str | None) -> list[str]:
             sys.stdin.reconfigure(errors="surrogateescape")
         listed = read_list(sys.stdin)
     elif list_path is not None:
-        listed = read_list(Path(list_path).read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines())
+        text = Path(list_path).read_text(encoding="utf-8-sig", errors="surrogateescape")
+        listed = read_list(text.splitlines())
     if not audio and not listed:
         raise ValueError("AUDIO requires an argument; name a recording, a folder, or a list by --list.")
     return [*audio, *listed]

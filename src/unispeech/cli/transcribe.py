@@ -112,11 +112,13 @@ def transcribe(
         marks = segments.marks(recordings)
         return place_results(output, _layout(marks), format, recordings, process, resume=resume)
 
-    is_json = format == "json" or (format is None and output is not None and output.suffix == ".jsonl")
-    if decoding is not None and decoding.nbest > 1 and not is_json:
-        raise ValueError("`--format` must be json, or the output a .jsonl file, where --nbest asks for several.")
     job = open_job(audio, list, output, open_destination, resume=resume)
     decoder, inventory = (decoding or DecodingOptions()).prepare(model)
+    is_json = format == "json" or (format is None and output is not None and output.suffix == ".jsonl")
+    if decoding is not None and decoding.nbest > 1 and not is_json:
+        raise ValueError(
+            "`--format` must be json, or the output a .jsonl file, where --nbest asks for several."
+        )
     transcriber = Transcriber(
         model,
         device=own_device(device, job.process),

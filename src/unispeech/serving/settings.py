@@ -119,7 +119,8 @@ class ServerSettings:
         for origin in self.allowed_origins:
             if not re.fullmatch(r"\*|https?://[^/\s]+", origin):
                 raise ValueError(
-                    f"`allow_origin` must be * or such as https://example.org, without a path, but is {origin!r}."
+                    "`allow_origin` must be * or such as https://example.org, without a path, but is "
+                    f"{origin!r}."
                 )
         # Headers hold no other characters on which all clients agree.
         if self.api_key is not None and not re.fullmatch("[!-~]+", self.api_key):
