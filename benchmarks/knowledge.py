@@ -5,11 +5,12 @@
 
 Each CUTS is a folder of cuts with phones. For each set, n-gram models are trained as `unispeech lm train`
 does, on transcripts of `--train` only: those of the set's language, and those of its own corpus (what
-stands before the hash in an id). Weight and bonus of n-grams are those of `transcribe`, or those that are
-best on `--tune`, to which none of the sets belongs. An inventory is what the model knows of the language,
-or a list: the phones of the corpus's training transcripts. Hotwords are the set's own transcripts of up to
-twelve phones, as a list of names or commands is known before; or as many of other languages, which are
-never said.
+stands before the hash in an id); and 3-grams of all languages, and of all others than the set's, with a
+weight that is gentle to languages they do not know. Weight and bonus of other n-grams are those of
+`transcribe`, or those that are best on `--tune`, to which none of the sets belongs. An inventory is what the
+model knows of the language, or a list: the phones of the corpus's training transcripts. Hotwords are the
+set's own transcripts of up to twelve phones, as a list of names or commands is known before; or as many of
+other languages, which are never said.
 """
 
 import argparse
@@ -38,6 +39,9 @@ from unispeech.metrics import ErrorRate, error_rate
 from unispeech.text import Vocabulary
 
 LONGEST_HOTWORD = 12
+GENTLE = (0.2, 1.0)
+"""Weight and bonus of n-grams that may not know the language."""
+GENTLE_ORDER = 3
 WEIGHTS, BONUSES = (0.15, 0.3, 0.5, 0.8), (0.0, 0.5, 1.0)
 
 Transcripts = dict[str, list[str]]
@@ -116,6 +120,16 @@ def rate(heard: HeardSet, vocabulary: Vocabulary, way: Way) -> ErrorRate:
     return error_rate(heard.references, written)
 
 
+def joined(parts: Iterable[Transcripts]) -> Transcripts:
+    """Several languages as one."""
+    return {recording: phones for part in parts for recording, phones in part.items()}
+
+
+def alike(one: str, other: str) -> bool:
+    """Whether two tags are of one language, such as en and en-us."""
+    return one.split("-")[0] == other.split("-")[0]
+
+
 def short(transcripts: Iterable[Sequence[str]], fewest: int = 1) -> list[tuple[str, ...]]:
     """Different transcripts that can be hotwords."""
     return sorted({tuple(row) for row in transcripts if fewest <= len(row) <= LONGEST_HOTWORD})
@@ -135,9 +149,10 @@ def main() -> None:
     vocabulary = transcriber.vocabulary
     by_language, by_corpus = read_transcripts(options.train)
 
-    def train(transcripts: Transcripts) -> NgramModel:
-        return train_ngram(list(transcripts.values()), order=options.order)
+    def train(transcripts: Transcripts, order: int = options.order) -> NgramModel:
+        return train_ngram(list(transcripts.values()), order=order)
 
+    everything = train(joined(by_language.values()), GENTLE_ORDER)
     tuned = hear(transcriber, options.tune, options.num_utterances)
     ngram = train(by_language[tuned.language])
     grid = {
@@ -154,6 +169,10 @@ def main() -> None:
         heard = hear(transcriber, folder, options.num_utterances)
         heads.append(f"{heard.name} ({len(heard.references)} utterances)")
         own, corpus = train(by_language[heard.language]), train(by_corpus[heard.corpus])
+        others_only = train(
+            joined(rows for name, rows in by_language.items() if not alike(name, heard.language)),
+            GENTLE_ORDER,
+        )
         known = model_inventory(options.model, vocabulary, heard.language)
         listed = sorted({phone for row in by_corpus[heard.corpus].values() for phone in row})
         said = short(heard.references)
@@ -167,6 +186,12 @@ def main() -> None:
             "n-gram of the language, 0.5/0": Way(beam, own),
             f"n-gram of the language, {pair}": Way(beam, own, *best),
             f"n-gram of the corpus, {pair}": Way(beam, corpus, *best),
+            f"{GENTLE_ORDER}-gram of all languages, {GENTLE[0]:g}/{GENTLE[1]:g}": Way(
+                beam, everything, *GENTLE
+            ),
+            f"{GENTLE_ORDER}-gram of all other languages, {GENTLE[0]:g}/{GENTLE[1]:g}": Way(
+                beam, others_only, *GENTLE
+            ),
             "greedy, inventory of the language": Way(inventory=known),
             "greedy, list of the corpus's phones": Way(inventory=listed),
             "hotwords that are said": Way(beam, hotwords=said),

@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 from tiny_recognisers import PHONES, save_recogniser
+from unispeech.cli import main
+from unispeech.decoding.ngram import NgramModel
+from unispeech.metrics import error_rate
 from unispeech.results import Phone, Transcript
+from unispeech.text import Vocabulary
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 CHECKPOINT = EXAMPLES / "checkpoint"
@@ -46,6 +50,27 @@ def test_the_demo_runs_within_a_minute(tmp_path):
 def test_the_checkpoint_is_small_and_has_its_card():
     assert sum(path.stat().st_size for path in CHECKPOINT.iterdir() if path.is_file()) <= MAX_CHECKPOINT_BYTES
     assert (CHECKPOINT / "README.md").is_file()
+
+
+def test_the_carried_3_grams_know_the_phones_of_the_checkpoint_and_help_it(capsys):
+    recordings = EXAMPLES / "recordings"
+    entries = json.loads((recordings / "reference.json").read_text(encoding="utf-8"))
+    said = [[item["phone"] for item in entry["phones"]] for entry in entries]
+    found = []
+    for options in (
+        [],
+        ["--lm", str(CHECKPOINT / "phones.arpa.gz"), "--lm-weight", "0.2", "--lm-bonus", "1"],
+    ):
+        paths = [str(recordings / entry["audio"]) for entry in entries]
+        with pytest.raises(SystemExit) as left:
+            main(["transcribe", *paths, "-m", str(CHECKPOINT), *options])
+        assert left.value.code == 0
+        heard = [line.split("\t")[1].split() for line in capsys.readouterr().out.splitlines()]
+        found.append(error_rate(said, heard).rate)
+    assert found[1] <= found[0] < MAX_PER / 100
+    model = NgramModel.load(CHECKPOINT / "phones.arpa.gz")
+    assert model.words <= set(Vocabulary.load(CHECKPOINT).symbols)
+    assert model.order == 3
 
 
 def test_said_and_heard_stand_beside_each_other(capsys, tmp_path, demo):
