@@ -270,6 +270,34 @@ def test_a_truncated_flac_is_refused(tmp_path):
         load_audio(cut(whole, 0.5, tmp_path / "broken.flac"))
 
 
+def without_length(path, target):
+    """What encoders write to a pipe: 36 bits of zeros where the header has the number of samples."""
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    target.write_bytes(content)
+    return target
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+@pytest.mark.parametrize("seconds", [0.3, 20.0, 23.7])
+def test_a_flac_from_a_pipe_does_not_know_its_length(tmp_path, seconds, rate):
+    whole = write(tmp_path / "whole.flac", tone(seconds, rate), rate)
+    piped = without_length(whole, tmp_path / "piped.flac")
+    assert np.array_equal(load_audio(piped), load_audio(whole))
+    assert audio_info(piped) == audio_info(whole)
+
+
+def test_a_flac_from_a_pipe_that_is_damaged_is_refused(tmp_path):
+    noise = np.random.default_rng(0).normal(0, 0.1, 30 * 16_000)
+    piped = without_length(write(tmp_path / "whole.flac", noise), tmp_path / "piped.flac")
+    content = bytearray(piped.read_bytes())
+    content[len(content) // 2 :][:20] = bytes(20)
+    piped.write_bytes(content[: len(content) // 2] + bytes(5_000) + content[len(content) // 2 + 5_000 :])
+    with pytest.raises(ManifestError, match=r"piped\.flac: must be readable behind \d+\.00 s, but is not"):
+        load_audio(piped)
+
+
 @readers
 def test_a_wav_cut_right_behind_its_header_is_refused(tmp_path, read):
     content = write(tmp_path / "whole.wav", tone()).read_bytes()

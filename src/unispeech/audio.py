@@ -43,6 +43,11 @@ hosts.
 _UNREADABLE = (soundfile.LibsndfileError, TypeError)
 """How soundfile refuses a file; the second: the name ends in .raw, and it wants to be told the rate."""
 
+UNKNOWN = 2**62
+"""So many samples and more libsndfile tells of files that state no length, as encoders write to a pipe."""
+SEEK_FAILED = 39
+"""What libsndfile says at the end of such a file, having read all of it."""
+
 LOUDEST = 2.0**32
 """Floats that hold unscaled integers are let through; beyond them the sums of squares overflow."""
 
@@ -118,7 +123,7 @@ def read_blocks(path: str | Path, *, sample_rate: int = SAMPLE_RATE) -> Iterator
 
 
 def audio_info(path: str | Path) -> AudioInfo:
-    """Read the length and the form of a recording from its header, without decoding it.
+    """Read the length and the form of a recording from its header, without decoding it if that states both.
 
     Args:
         path: Audio file.
@@ -138,14 +143,17 @@ def audio_info(path: str | Path) -> AudioInfo:
         header = soundfile.info(os.fsencode(path))
     except _UNREADABLE as error:
         raise _not_audio(Path(path)) from error
-    _check_length(path, header.frames, header.samplerate)
-    if not header.frames:
+    num_samples = header.frames
+    if num_samples >= UNKNOWN:
+        num_samples = sum(len(samples) for samples, _ in _decode(path))
+    _check_length(path, num_samples, header.samplerate)
+    if not num_samples:
         raise _no_samples(path)
     return AudioInfo(
-        duration=header.frames / header.samplerate,
+        duration=num_samples / header.samplerate,
         sample_rate=header.samplerate,
         channels=header.channels,
-        num_samples=header.frames,
+        num_samples=num_samples,
     )
 
 
@@ -299,13 +307,16 @@ def _decode(path: str | Path) -> Iterator[tuple[npt.NDArray[np.float32], int]]:
         block = max(1, min(BLOCK_SECONDS * rate, 2**24 // file.channels))
         while True:
             try:
-                samples = file.read(block, dtype="float32", always_2d=True)
+                if promised >= UNKNOWN:
+                    samples = _read_unknown(file, block)
+                else:
+                    samples = file.read(block, dtype="float32", always_2d=True)
             except soundfile.LibsndfileError as error:
                 reason = error.error_string.removeprefix("Error : ").rstrip(".")
-                raise ManifestError(
-                    f"{path}: holds less than the {promised / rate:.2f} s that its header promises "
-                    f"({reason}); copy the file again."
-                ) from error
+                what = f"holds less than the {promised / rate:.2f} s that its header promises"
+                if promised >= UNKNOWN:
+                    what = f"must be readable behind {num_samples / rate:.2f} s, but is not"
+                raise ManifestError(f"{path}: {what} ({reason}); copy the file again.") from error
             if not len(samples):
                 break
             num_samples += len(samples)
@@ -316,6 +327,17 @@ def _decode(path: str | Path) -> Iterator[tuple[npt.NDArray[np.float32], int]]:
             f"{path}: must hold one recording, but others stand behind its first {num_samples / rate:.2f} s; "
             "write it as one, for instance with `ffmpeg -i FILE FILE.wav`."
         )
+
+
+def _read_unknown(file: soundfile.SoundFile, block: int) -> npt.NDArray[np.float32]:
+    """Read a block of a file that states no length: libsndfile then fails behind the end, having read."""
+    samples = np.full((block, file.channels), np.nan, np.float32)
+    try:
+        return samples[: len(file.read(out=samples))]
+    except soundfile.LibsndfileError as error:
+        if error.code != SEEK_FAILED:
+            raise
+        return samples[: int(np.isfinite(samples[:, 0]).sum())]
 
 
 def _open_container(path: str | Path, container: str) -> Any:

@@ -4,11 +4,12 @@ import io
 import json
 
 import jsonschema
+import numpy as np
 import pytest
 import soundfile
 from server_rig import Server, refusal, settings, wav
 
-from tiny_recognisers import LETTERS, save_classifier, save_recogniser
+from tiny_recognisers import LETTERS, babble, save_classifier, save_recogniser
 from unispeech.decoding.inventory import LANGUAGES
 from unispeech.formats.json import schema
 from unispeech.pipelines.aligner import Aligner
@@ -16,6 +17,7 @@ from unispeech.pipelines.classifier import Classifier
 from unispeech.pipelines.transcriber import Transcriber
 from unispeech.serving.served import Served
 from unispeech.serving.settings import ModelSettings
+from unispeech.serving.worker import AbandonedError
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,32 @@ def test_align_gives_the_times_of_a_text(server, transcriber):
     assert [phone["start"] for phone in document["phones"]] == [round(p.start, 4) for p in expected.phones]
     tsv = server.send("/v1/align", wav(0.8), text=text, phones="true", response_format="tsv").text
     assert tsv.startswith("tier\tstart\tend\tlabel\tscore\nphones\t")
+
+
+def test_an_alignment_gives_way_at_every_window(server):
+    gone = []
+
+    def give_way():
+        gone.append(None)
+        if len(gone) == 3:
+            raise AbandonedError
+
+    waveform = np.concatenate([babble(30.0, seed) for seed in range(3)])
+    task = server.service.served.align(waveform, "a ŋ", is_phones=True, wildcard=False)
+    with pytest.raises(AbandonedError):
+        task.run(give_way)
+
+
+def test_bodies_that_are_no_forms_are_told_so(server):
+    for kind in ("application/json", "text/plain"):
+        answer = server.client.post("/v1/align", content=b"{}", headers={"content-type": kind})
+        assert refusal(answer) == (400, f"the body must be a form (multipart/form-data), but is {kind}.")
+    assert refusal(server.client.post("/v1/align", data={"text": "a"}))[0] == 422
+
+
+def test_a_name_may_hold_a_slash(model_dir):
+    with Server(settings(model_dir, name="a/b")) as served:
+        assert served.client.get("/v1/models/a/b").json()["id"] == "a/b"
 
 
 def test_texts_that_cannot_be_aligned_are_refused(server):

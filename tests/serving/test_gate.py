@@ -4,11 +4,14 @@ import asyncio
 import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 from server_rig import Server, busy, refusal, settings, wait_until, wav
 
 from unispeech.serving.app import create_app
+from unispeech.serving.gate import Gate
 from unispeech.serving.refusals import Refusal, error_body, shown
 from unispeech.serving.service import Service
 from unispeech.serving.settings import Limits, ModelSettings, ServerSettings
@@ -43,6 +46,47 @@ def test_pages_of_other_sites_may_not_ask(model_dir):
         assert mine.headers["access-control-allow-origin"] == "https://mine.example"
         asked = {"Origin": "https://mine.example", "Access-Control-Request-Method": "POST"}
         assert server.client.options("/v1/align", headers=asked).status_code == 200
+
+
+def test_all_pages_may_ask_where_that_is_allowed(model_dir):
+    with Server(settings(model_dir, origins=("*",))) as server:
+        assert server.transcribe(headers={"Origin": "https://any.example"}).status_code == 200
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://[::1", "//"])
+def test_an_origin_that_is_none_may_not_ask(model_dir, origin):
+    with Server(settings(model_dir)) as server:
+        assert refusal(server.transcribe(headers={"Origin": origin}))[0] == 403
+
+
+@pytest.mark.parametrize(
+    ("is_stopping", "is_answered", "is_told"),
+    [(True, False, True), (False, False, False), (True, True, False)],
+)
+def test_who_is_cut_off_by_a_stop_is_told(is_stopping, is_answered, is_told):
+    sent = []
+
+    async def app(scope, receive, send):
+        if is_answered:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise asyncio.CancelledError
+
+    async def send(message):
+        sent.append(message)
+
+    class Stopped:
+        limits, is_stopping, settings = Limits(), None, SimpleNamespace(allowed_origins=(), api_key=None)
+        place = staticmethod(nullcontext)
+
+    service = Stopped()
+    service.is_stopping = is_stopping
+    scope = {"type": "http", "method": "POST", "path": "/v1/align", "headers": []}
+    outcome = nullcontext() if is_told else pytest.raises(asyncio.CancelledError)
+    with outcome:
+        asyncio.run(Gate(app, service)(scope, None, send))
+    statuses = [message["status"] for message in sent if message["type"] == "http.response.start"]
+    assert statuses == ([503] if is_told else [200] * is_answered)
+    assert not is_told or b"the server is stopping; try again" in sent[-1]["body"]
 
 
 def test_places_are_counted_and_given_back(model_dir):

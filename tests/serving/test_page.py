@@ -127,9 +127,10 @@ def test_boundaries_move_by_keyboard_mouse_and_number(opened, expected):
     for _ in range(3):
         opened.press("ArrowRight")
     phone = expected.phones[2]
+    value = "document.querySelector('#handle-end').ariaValueNow"
+    opened.wait(f"Math.abs(Number({value}) - {phone.end}) < 0.001")
     opened.run("document.querySelector('#handle-end').focus()")
     opened.press("ArrowRight")
-    value = "document.querySelector('#handle-end').ariaValueNow"
     assert opened.wait(f"Number({value}) > {phone.end + 0.001} && Number({value})") == pytest.approx(
         phone.end + 0.005, abs=1e-3
     )

@@ -15,12 +15,14 @@ import torch
 from unispeech.audio import Waveform, check_waveform, load_audio
 from unispeech.data.g2p import Phonemizer
 from unispeech.decoding.alignment import WILDCARD, align, num_frames_needed, num_repeats
+from unispeech.decoding.decoder import LogProbs
 from unispeech.decoding.extents import extents
 from unispeech.decoding.extents_acoustics import measure
 from unispeech.decoding.greedy import TokenSpan
 from unispeech.engines.torch_engine import Precision
 from unispeech.errors import AlignmentError
 from unispeech.frames import SAMPLE_RATE, Seconds, hop, num_frames
+from unispeech.pipelines.recordings import OnProgress
 from unispeech.pipelines.segments import split_at_pauses
 from unispeech.pipelines.spelling import STAR, SpelledWord, Speller
 from unispeech.pipelines.transcriber import Transcriber
@@ -80,6 +82,7 @@ class Aligner:
         *,
         is_phones: bool = False,
         sample_rate: int | None = None,
+        on_progress: OnProgress | None = None,
     ) -> Transcript:
         """Align one recording.
 
@@ -88,6 +91,7 @@ class Aligner:
             text: What is said: words and punctuation, or phones; `*` stands for something else.
             is_phones: Whether `text` holds phones, separated by spaces, with `|` between words or without.
             sample_rate: Rate of the samples in Hz, 16000; None for a file, which states its own.
+            on_progress: Called with seconds of audio as the network has heard them; None for nobody.
 
         Returns:
             The phones and words of the text with their times. `text` of the result is that of the phones;
@@ -118,7 +122,7 @@ class Aligner:
             waveform, name = check_waveform(audio, sample_rate=sample_rate, name="audio"), ""
         tokens = [token for word in words for token in word.tokens]
         self._check_room(waveform, tokens, name)
-        log_probs = np.concatenate(list(self.transcriber.log_probs(waveform, SAMPLE_RATE)) or [_NO_FRAMES])
+        log_probs = self._hear(waveform, on_progress)
         if not len(log_probs):
             raise AlignmentError(f"{name or '`audio`'}: must hold sound, but is silent from start to end.")
         spans = align(log_probs, tokens, self.vocabulary.blank, fillers=self._fillers(tokens))
@@ -134,6 +138,15 @@ class Aligner:
             words=_words(words, phones) if has_words else None,
         )
         return replace(transcript, segments=split_at_pauses(transcript, self.transcriber.max_pause))
+
+    def _hear(self, waveform: Waveform, on_progress: OnProgress | None) -> LogProbs:
+        """Run the network, window by window."""
+        parts = [_NO_FRAMES]
+        for part in self.transcriber.log_probs(waveform, SAMPLE_RATE):
+            parts.append(part)
+            if on_progress is not None:
+                on_progress(len(part) * hop(self.transcriber.engine.strides) / SAMPLE_RATE)
+        return np.concatenate(parts[1:] or parts)
 
     def _check_room(self, waveform: Waveform, tokens: Sequence[int], name: str) -> None:
         """Refuse a text that cannot fit before the network runs."""

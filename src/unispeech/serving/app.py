@@ -1,5 +1,6 @@
 """The application: the API, the page, and how errors are answered."""
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -19,6 +20,9 @@ from unispeech.serving.refusals import Refusal, shown
 from unispeech.serving.service import Service
 from unispeech.serving.speech import ERRORS, Errors, speech_routes
 from unispeech.serving.streams import stream_routes
+
+FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
+"""Kinds of bodies that hold fields."""
 
 
 class Health(BaseModel):
@@ -120,7 +124,7 @@ def state_routes(service: Service, dependencies: Sequence[Any]) -> APIRouter:
         """List the model that is served."""
         return ModelList(data=[_model(service)])
 
-    @router.get("/v1/models/{name}", responses={**errors, 404: ERRORS[404]}, dependencies=dependencies)
+    @router.get("/v1/models/{name:path}", responses={**errors, 404: ERRORS[404]}, dependencies=dependencies)
     async def model(name: str) -> Model:
         """Describe the model that is served."""
         found = _model(service)
@@ -176,6 +180,11 @@ async def _refused(request: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     """Answer to a form with wrong fields."""
     assert isinstance(error, RequestValidationError)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if request.method == "POST" and kind not in FORM_TYPES:
+        found = kind if re.fullmatch(r"[!-~]{1,80}", kind) else "of no known kind"
+        message = f"the body must be a form (multipart/form-data), but is {found}."
+        return answer(Refusal(400, message, code="no_form"))
     return answer(explain(error.errors(), request.url.path))
 
 

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from unispeech.serving.refusals import Refusal, error_body, shown
+from unispeech.serving.refusals import Refusal, error_body, shown, unavailable
 from unispeech.serving.service import NOTES, Service
 
 log = logging.getLogger("unispeech.serving")
@@ -75,6 +75,11 @@ class Gate:
                     await self.app(scope, body.receive, body.send)
             except Refusal as refusal:
                 await answer(refusal)(scope, body.receive, body.send)
+            except asyncio.CancelledError:
+                # The server stops, has waited for as long as it may, and ends what still runs.
+                if not self.service.is_stopping or body.is_answered:
+                    raise
+                await answer(unavailable("stopping"))(scope, receive, send)
         except Refusal as refusal:
             if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
                 await send({"type": "websocket.close", "code": 1008, "reason": str(refusal.detail)[:120]})
@@ -85,9 +90,13 @@ class Gate:
         """Refuse pages of other sites, which browsers would let ask in their reader's name."""
         headers = Headers(scope=scope)
         origin = headers.get("origin")
-        if origin is None or origin in self.service.settings.allowed_origins:
+        if origin is None or {"*", origin} & set(self.service.settings.allowed_origins):
             return
-        if urlsplit(origin).netloc != headers.get("host"):
+        try:
+            host = urlsplit(origin).netloc
+        except ValueError:
+            host = ""
+        if not host or host != headers.get("host"):
             message = f"pages of {shown(origin)} may not ask here; the server can allow it (--allow-origin)."
             raise Refusal(403, message, code="wrong_origin")
 
@@ -102,6 +111,8 @@ class _Body:
         self._deadline = asyncio.get_running_loop().time() + self.limits.upload_seconds
         self._num_bytes = 0
         self._is_whole = False
+        self.is_answered = False
+        """Whether the answer has begun."""
 
     def check_length(self) -> None:
         """Refuse a body that says that it is too large."""
@@ -127,6 +138,7 @@ class _Body:
 
     async def send(self, message: Message) -> None:
         """Send a part of the answer; where the body is not wholly read, let the client come to the end."""
+        self.is_answered = True
         if not self._is_whole and message["type"] == "http.response.start":
             MutableHeaders(scope=message)["connection"] = "close"
         if not self._is_whole and message["type"] == "http.response.body" and not message.get("more_body"):

@@ -148,7 +148,13 @@ class Served:
                 language=self.settings.language if transcriber.vocabulary.languages else None,
                 wildcard=wildcard,
             )
-            return aligner.align(waveform, text, is_phones=is_phones, sample_rate=SAMPLE_RATE)
+            return aligner.align(
+                waveform,
+                text,
+                is_phones=is_phones,
+                sample_rate=SAMPLE_RATE,
+                on_progress=lambda seconds: give_way(),
+            )
 
         return Task(run, is_long=self.is_long(waveform))
 
