@@ -47,7 +47,7 @@ from unispeech.configuration import LARGE
 from unispeech.engines.cache import Made
 from unispeech.engines.choice import cached, is_installed, open_engine
 from unispeech.engines.network import recogniser_of
-from unispeech.engines.quantisation import find_limits, speech
+from unispeech.engines.quantisation import find_limits, see_places, speech
 from unispeech.engines.torch_engine import TorchEngine
 from unispeech.frames import SAMPLE_RATE, num_frames
 from unispeech.text import Vocabulary
@@ -93,21 +93,22 @@ def peak(dtype: torch.dtype, clock: Callable[[], float]) -> float:
 
 def make_narrow(model: UniSpeechForCTC) -> Made:
     """An engine of OpenVINO in int8 with all places narrowed, as random weights are left at nothing else."""
-    from unispeech.engines.openvino_engine import OpenvinoEngine, run_places, serialised
+    from unispeech.engines.openvino_engine import OpenvinoEngine, look_at, serialised
 
     recogniser = recogniser_of(model)
     plain = OpenvinoEngine(serialised(recogniser, {}), "float32")
-    seen = run_places(recogniser, plain, speech()[:2])
+    seen = see_places(plain, speech()[:2], look_at(recogniser))
     return serialised(recogniser, find_limits(seen, is_uneven=recogniser.has_group_norm))
 
 
 def make_narrow_onnx(model: UniSpeechForCTC) -> Made:
     """The same for ONNX Runtime, which narrows products only."""
-    from unispeech.engines.onnx_engine import OnnxEngine, drawn, run_places
+    from unispeech.engines.onnx_engine import OnnxEngine, drawn, look_at
 
     recogniser = recogniser_of(model)
     plain = OnnxEngine(drawn(recogniser, {}), "float32")
-    limits = find_limits(run_places(recogniser, plain, speech()[:2]), is_uneven=recogniser.has_group_norm)
+    seen = see_places(plain, speech()[:2], look_at(recogniser))
+    limits = find_limits(seen, is_uneven=recogniser.has_group_norm)
     return drawn(recogniser, {place: found for place, found in limits.items() if found.means is not None})
 
 

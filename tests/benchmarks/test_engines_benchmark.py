@@ -29,6 +29,9 @@ def test_folder_and_hour(tmp_path):
             for name in ("transformers pipeline", "torch float32")
         )
         assert len(plain) == columns
-        assert float(plain[4]) == pytest.approx(float(peer[1]) / float(plain[1]), rel=0.5)
+        # Seconds stand there with one digit, and a tiny model takes a tenth of one.
+        theirs, ours = float(peer[1]), float(plain[1])
+        assert (theirs - 0.05) / (ours + 0.05) <= float(plain[4]) + 0.01
+        assert float(plain[4]) - 0.01 <= (theirs + 0.05) / max(ours - 0.05, 1e-3)
         assert plain[-2].endswith(" %")
         assert float(plain[-1]) >= 0

@@ -30,9 +30,9 @@ from unispeech.frames import num_frames
 pytest.importorskip("openvino", reason="needs the extra openvino")
 
 from unispeech.engines import openvino_engine
-from unispeech.engines.openvino_engine import OpenvinoEngine, core, run_places, serialised
+from unispeech.engines.openvino_engine import OpenvinoEngine, core, look_at, serialised
 from unispeech.engines.openvino_graph import draw_openvino
-from unispeech.engines.quantisation import find_limits, speech
+from unispeech.engines.quantisation import find_limits, see_places, speech
 
 NORMS = ["group", "layer"]
 CHECKPOINT = Path(__file__).parents[2] / "examples/checkpoint"
@@ -220,7 +220,7 @@ def test_int8_says_what_the_carried_checkpoint_says(opened):
     recogniser = recogniser_of(UniSpeechForCTC.from_pretrained(CHECKPOINT))
     plain = opened(recogniser, {})
     shown, kept = speech()[:4], [np.concatenate([s * np.float32(0.02), s]) for s in speech()[4:]]
-    limits = find_limits(run_places(recogniser, plain, shown), is_uneven=True)
+    limits = find_limits(see_places(plain, shown, look_at(recogniser)), is_uneven=True)
     found = np.concatenate(opened(recogniser, limits).log_probs(kept))
     expected = np.concatenate(plain.log_probs(kept))
     divergence = (np.exp(expected) * (expected - found)).sum(axis=1).mean()
@@ -235,8 +235,8 @@ def test_both_engines_see_the_same_places():
     onnx_engine = pytest.importorskip("unispeech.engines.onnx_engine", exc_type=ImportError)
     recogniser = recogniser_of(tiny.build(UniSpeechForCTC, "group"))
     plain = open_openvino(recogniser, {})
-    [one] = run_places(recogniser, plain, speech()[:1])
-    [other] = onnx_engine.run_places(recogniser, plain, speech()[:1])
+    [one] = see_places(plain, speech()[:1], look_at(recogniser))
+    [other] = see_places(plain, speech()[:1], onnx_engine.look_at(recogniser))
     assert one.keys() == other.keys() and "conv.1" in one
     for place, values in one.items():
         np.testing.assert_allclose(other[place], values, atol=1e-4)
@@ -246,7 +246,7 @@ def test_nothing_of_8_bits_has_a_zero_point():
     # Each costs a pass over its place, or makes the product a fifth slower.
     recogniser = recogniser_of(tiny.build(UniSpeechForCTC, "group", hidden_size=64, conv_dim=(32,) * 7))
     plain = OpenvinoEngine(serialised(recogniser, {}), "float32")
-    limits = find_limits(run_places(recogniser, plain, speech()), is_uneven=True)
+    limits = find_limits(see_places(plain, speech(), look_at(recogniser)), is_uneven=True)
     compiled = core().compile_model(draw_openvino(recogniser, limits), "CPU")
     nodes = [node.get_rt_info() for node in compiled.get_runtime_model().get_ops()]
     names = [node["originalLayersNames"].astype(str) for node in nodes if "originalLayersNames" in node]

@@ -3,7 +3,7 @@
 Shapes in this file: B batch, T frames, C channels, N vocabulary.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,13 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from unispeech.audio import Waveform
 from unispeech.engines.cache import Made, facts_of
 from unispeech.engines.graph_engine import Feed, GraphEngine
 from unispeech.engines.narrowing import Limits
 from unispeech.engines.network import Recogniser, recogniser_of
-from unispeech.engines.quantisation import Seen, find_narrow
-from unispeech.frames import num_frames
+from unispeech.engines.quantisation import Look, find_narrow
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -82,7 +80,7 @@ def make_onnx(model: "PreTrainedModel", *, is_narrow: bool = False) -> Made:
         return drawn(recogniser, {})
     limits = find_narrow(
         lambda found: OnnxEngine(drawn(recogniser, found), "int8" if found else "float32"),
-        lambda engine, sentences: run_places(recogniser, engine, sentences),
+        look_at(recogniser),
         is_uneven=recogniser.has_group_norm,
         has_even=False,
     )
@@ -105,21 +103,17 @@ def drawn(recogniser: Recogniser, limits: Mapping[str, Limits]) -> Made:
     return Made(facts=facts_of(recogniser), parts=[graph])
 
 
-def run_places(recogniser: Recogniser, engine: GraphEngine, sentences: Sequence[Waveform]) -> Iterator[Seen]:
-    """Run sentences and look at what comes to the places that can be narrowed.
+def look_at(recogniser: Recogniser) -> Look:
+    """Open a recogniser that shows what comes to the places that can be narrowed.
 
     Args:
         recogniser: The recogniser.
-        engine: An engine of it, which knows how it is fed.
-        sentences: (S_i,) samples of each.
 
-    Yields:
-        Name of each place -> what came to it, for a sentence.
+    Returns:
+        Runs it.
     """
     from unispeech.engines.onnx_graph import draw_onnx
 
     session = open_session(draw_onnx(recogniser, has_moments=True, shows_places=True).SerializeToString())
     names = [output.name for output in session.get_outputs()][1:]
-    for sentence in sentences:
-        frames = num_frames(len(sentence), engine.kernels, engine.strides)
-        yield dict(zip(names, session.run(names, dict(engine.feed(sentence, frames))), strict=True))
+    return lambda feed: dict(zip(names, session.run(names, dict(feed)), strict=True))

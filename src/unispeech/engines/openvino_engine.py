@@ -6,21 +6,20 @@ Shapes in this file: B batch, T frames, N vocabulary.
 import functools
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from unispeech.audio import Waveform
 from unispeech.engines.cache import Made, facts_of
 from unispeech.engines.graph_engine import Feed, GraphEngine
 from unispeech.engines.narrowing import Limits
 from unispeech.engines.network import Recogniser, recogniser_of
 from unispeech.engines.openvino_graph import draw_openvino, openvino
-from unispeech.engines.quantisation import Seen, find_narrow
-from unispeech.frames import SAMPLE_RATE, num_frames
+from unispeech.engines.quantisation import Look, Seen, find_narrow
+from unispeech.frames import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -142,7 +141,7 @@ def make_openvino(model: "PreTrainedModel", *, is_narrow: bool = False) -> Made:
         return serialised(recogniser, {})
     limits = find_narrow(
         lambda found: OpenvinoEngine(serialised(recogniser, found), "int8" if found else "float32"),
-        lambda engine, sentences: run_places(recogniser, engine, sentences),
+        look_at(recogniser),
         is_uneven=recogniser.has_group_norm,
     )
     return serialised(recogniser, limits)
@@ -166,24 +165,24 @@ def serialised(recogniser: Recogniser, limits: Mapping[str, Limits]) -> Made:
     return Made(facts=facts_of(recogniser), parts=parts)
 
 
-def run_places(recogniser: Recogniser, engine: GraphEngine, sentences: Sequence[Waveform]) -> Iterator[Seen]:
-    """Run sentences and look at what comes to the places that can be narrowed.
+def look_at(recogniser: Recogniser) -> Look:
+    """Open a recogniser that shows what comes to the places that can be narrowed.
 
     Args:
         recogniser: The recogniser.
-        engine: An engine of it, which knows how it is fed.
-        sentences: (S_i,) samples of each.
 
-    Yields:
-        Name of each place -> what came to it, for a sentence.
+    Returns:
+        Runs it.
     """
     model = draw_openvino(recogniser, {}, shows_places=True)
     names = [next(iter(output.get_names())) for output in model.outputs]
     compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    for sentence in sentences:
-        frames = num_frames(len(sentence), engine.kernels, engine.strides)
-        found = compiled(dict(engine.feed(sentence, frames)))
-        yield {name: found[number] for number, name in enumerate(names) if name != "log_probs"}
+
+    def look(feed: Feed) -> Seen:
+        found = compiled(dict(feed))
+        return {name: found[number] for number, name in enumerate(names) if name != "log_probs"}
+
+    return look
 
 
 @functools.cache

@@ -7,17 +7,17 @@ its own, and the weights and the bias behind take that back.
 Shapes in this file: B batch, T frames, C channels, N vocabulary.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files
-from typing import TypeVar
 
 import numpy as np
 import soundfile
 
 from unispeech.audio import Waveform, normalise_waveform
 from unispeech.decoding.decoder import LogProbs
-from unispeech.engines.graph_engine import GraphEngine
+from unispeech.engines.graph_engine import Feed, GraphEngine
 from unispeech.engines.narrowing import Array, Limits, even_limits, limits_of_channels, limits_of_tensor
+from unispeech.frames import num_frames
 
 WIDE_PLACES = frozenset({"head"})
 """Places that stay wide: narrowing them gains no time."""
@@ -35,6 +35,9 @@ NUM_SENTENCES = 6
 Seen = Mapping[str, Array]
 """Name of each place -> what comes to it, (B, T, C)."""
 
+Look = Callable[[Feed], Seen]
+"""Inputs of a graph -> what comes to its places."""
+
 
 def speech() -> list[Waveform]:
     """Read the speech that is carried for this: sentences that espeak-ng spoke.
@@ -47,12 +50,9 @@ def speech() -> list[Waveform]:
     return [normalise_waveform(part) for part in np.array_split(samples, NUM_SENTENCES)]
 
 
-Opened = TypeVar("Opened", bound=GraphEngine)
-
-
 def find_narrow(
-    open: Callable[[Mapping[str, Limits]], Opened],
-    show: Callable[[Opened, Sequence[Waveform]], Iterable[Seen]],
+    open: Callable[[Mapping[str, Limits]], GraphEngine],
+    look: Look,
     *,
     is_uneven: bool,
     has_even: bool = True,
@@ -61,7 +61,7 @@ def find_narrow(
 
     Args:
         open: Opens the engine with some places narrowed, or none.
-        show: Runs sentences by the engine without narrow places, and shows what comes to them.
+        look: Shows what comes to the places of the engine without narrow ones.
         is_uneven: As for `find_limits`.
         has_even: Whether the engine narrows places of which 0 must be a level.
 
@@ -69,10 +69,25 @@ def find_narrow(
         Name of each place that is to be narrowed -> its limits.
     """
     exact, sentences = open({}), speech()
-    limits = find_limits(show(exact, sentences), is_uneven=is_uneven)
+    limits = find_limits(see_places(exact, sentences, look), is_uneven=is_uneven)
     if not has_even:
         limits = {place: found for place, found in limits.items() if found.means is not None}
     return choose_narrow(limits, lambda found: open(found).log_probs(sentences), exact.log_probs(sentences))
+
+
+def see_places(engine: GraphEngine, sentences: Iterable[Waveform], look: Look) -> Iterator[Seen]:
+    """Run sentences and look at what comes to the places that can be narrowed.
+
+    Args:
+        engine: An engine without narrow places, which knows how it is fed.
+        sentences: (S_i,) samples of each.
+        look: Runs the recogniser of that engine.
+
+    Yields:
+        What came to the places, for a sentence.
+    """
+    for sentence in sentences:
+        yield look(engine.feed(sentence, num_frames(len(sentence), engine.kernels, engine.strides)))
 
 
 def find_limits(passes: Iterable[Seen], *, is_uneven: bool) -> dict[str, Limits]:
