@@ -93,6 +93,16 @@ def test_the_page_of_a_complete_comparison(tmp_path: Path) -> None:
     assert "2 cores, 2 steps at a time" in text
 
 
+def test_the_ablation_takes_one_seed_where_the_comparison_has_more(tmp_path: Path) -> None:
+    steps = make_plan(load("tiny"))
+    results = results_of(steps)
+    for step in steps:
+        if step.kind == "score" and step.role is not None and step.role.system == "uni1" and step.role.seed:
+            results.outcomes[step.key]["result"]["errors"] = [0] * 50
+    text = page(steps, results, tmp_path)
+    assert rows(text, "fewer errors than transfer")[0][3] == "16.7 (16.7 to 16.7) %"
+
+
 def test_what_was_not_run_is_empty_and_what_failed_is_told(tmp_path: Path) -> None:
     steps = make_plan(load("tiny"))
     names = {"es", "es-0-ssl-score", "es-0-ctc-score", "it", "it-0-uni1-score"}
