@@ -15,6 +15,8 @@ Everything under the output folder can be made again; what is already there is k
 * train-mixed: real speech (`MIXED_COPIES`) and half of train-syn-part in one random order. Order matters:
   batches are drawn from a window of 20,000 utterances that moves along the sets, so that of train-syn and
   train-real, named one after the other, the first thousands of batches hold hardly any real speech;
+* train-voices, dev-voices: what `recipes/recorded_voices.py` and `unispeech prepare` put into OUTPUT/voices,
+  if they did; `UNSEEN_VOICES` speak in dev-voices alone;
 * dev-NAME: held-out recordings of each data set; dev-joint: a few of each, to validate on during training;
 * vocab: the phones that multilingual-phones.tsv maps all sources to.
 """
@@ -76,6 +78,11 @@ WORDS = (
     | {"es": ("es-419", 0.15), "fr": ("fr-fr", 0.15), "sh": ("hr", 0.15)}
 )  # fmt: skip
 """Language of wordfreq -> voice and hours of one to four words."""
+
+UNSEEN_VOICES = {
+    "festival-hy_fi_mv_diphone": 40, "flite-rms": 60, "rhvoice-irina": 40, "rhvoice-natan": 60
+}  # fmt: skip
+"""Voices that dev-voices alone has, and how many utterances of each."""
 
 LONGEST = 14.0
 """Seconds; longer recordings are left out of training."""
@@ -275,6 +282,8 @@ def write_data(output: Path) -> None:
     if (output / "syn-more").exists():
         write_cuts(output / "train-more", read_more(output / "syn-more", table))
     write_cuts(output / "dev-syn", dev)
+    if (output / "voices").exists():
+        write_voices(output, table)
     part = list(synthetic["train"])
     random.Random(6).shuffle(part)
     part = part[: len(part) * 9 // 20]
@@ -314,6 +323,18 @@ def read_more(folder: Path, table: dict[str, str]) -> list[Cut]:
     ]
     random.Random(9).shuffle(cuts)
     return cuts
+
+
+def write_voices(output: Path, table: dict[str, str]) -> None:
+    """Part what voices made from recordings said into those of training, in a random order, and of dev."""
+    voices: defaultdict[str, list[Cut]] = defaultdict(list)
+    for cut in read_cuts(output / "voices", table):
+        voices[cut["supervisions"][0]["speaker"]].append(cut)
+    dev = [cut for voice, count in UNSEEN_VOICES.items() for cut in voices.pop(voice, [])[:count]]
+    train = [cut for cuts in voices.values() for cut in cuts if cut["duration"] <= LONGEST]
+    random.Random(10).shuffle(train)
+    write_cuts(output / "train-voices", train)
+    write_cuts(output / "dev-voices", dev)
 
 
 def read_cuts(folder: Path, table: dict[str, str], prefix: str = "") -> Iterator[Cut]:

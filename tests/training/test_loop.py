@@ -255,9 +255,56 @@ def test_a_non_finite_step_stops_before_the_update(tmp_path, broken):
         "utterance-4",
         "utterance-5",
     ]
-    saved = rig.UniSpeechForCTC.from_pretrained(tmp_path / "last").state_dict()
-    for name, weight in loop.bare_model.state_dict().items():
-        assert torch.equal(weight, saved[name])
+    for kept in ("last", "stopped"):
+        saved = rig.UniSpeechForCTC.from_pretrained(tmp_path / kept).state_dict()
+        for name, weight in loop.bare_model.state_dict().items():
+            assert torch.equal(weight, saved[name])
+
+
+@pytest.mark.parametrize("save_every", [2, 100], ids=["last is as new", "nothing else is saved"])
+def test_a_run_that_stopped_at_a_non_finite_step_goes_on_behind_it(tmp_path, save_every):
+    seen = []
+
+    class Breaking(rig.CTCStage):
+        def losses(self, model: Any, batch: Any, step: Any) -> Losses:
+            losses = super().losses(model, batch, step)
+            seen.append((step.update, batch["ids"]))
+            factor = float("nan") if "utterance-4" in batch["ids"] else 1.0
+            return Losses(loss_sum=losses.loss_sum * factor, num_targets=losses.num_targets)
+
+    def train(resume: bool) -> rig.TrainingLoop:
+        model = rig.tiny_model()
+        parts = {"objective": rig.FinetuneObjectiveSettings(), "optim": rig.OptimSettings()}
+        stage = Breaking(model, rig.VOCABULARY, **parts)
+        options = {"runtime": {"save_every": save_every}, "size": 2, "resume": resume}
+        return rig.make_loop(tmp_path, model=model, stage=stage, **options)
+
+    with pytest.raises(
+        ValueError, match=r"goes on after update 2 without them, .*stopped, from the"
+    ):
+        train(resume=False).run()
+    assert find_checkpoint(tmp_path, print) == tmp_path / "stopped"
+    outcome = train(resume=True).run()
+    assert outcome.update == 4
+    assert seen[3] == (2, ["utterance-6", "utterance-7"])
+    assert not (tmp_path / "stopped").exists()
+    assert load_state(tmp_path / "last").update == 4
+
+
+def test_a_full_disk_at_a_non_finite_step_is_told_with_it(tmp_path, monkeypatch):
+    class Breaking(rig.CTCStage):
+        def losses(self, model: Any, batch: Any, step: Any) -> Losses:
+            losses = super().losses(model, batch, step)
+            return Losses(loss_sum=losses.loss_sum * float("nan"), num_targets=losses.num_targets)
+
+    model = rig.tiny_model()
+    parts = {"objective": rig.FinetuneObjectiveSettings(), "optim": rig.OptimSettings()}
+    loop = rig.make_loop(tmp_path, model=model, stage=Breaking(model, rig.VOCABULARY, **parts))
+    monkeypatch.setattr(
+        loop, "_save_model", lambda *place: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
+    with pytest.raises(ValueError, match=r"must be finite, .*the checkpoint before, for .*No space left"):
+        loop.run()
 
 
 def test_a_frozen_encoder_rests_and_then_learns(tmp_path):

@@ -7,6 +7,7 @@ with a large batch, two with halves and any number of accumulated micro-batches 
 What a stage learns is in a `Stage`: which parameters move, the losses of a batch, what validation measures.
 """
 
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -30,7 +31,15 @@ from unispeech.training.schedules import learning_rate
 from unispeech.training.sections import OptimSettings, RuntimeSettings, ScheduleSettings
 from unispeech.training.sharding import gathered, shard_model, shared_out, whole
 from unispeech.training.stage import Batches, Losses, Stage, Step
-from unispeech.training.state import BEST, LAST, TrainingState, evaluating, save_checkpoint, seed_update
+from unispeech.training.state import (
+    BEST,
+    LAST,
+    STOPPED,
+    TrainingState,
+    evaluating,
+    save_checkpoint,
+    seed_update,
+)
 
 Weights = Mapping[str, Tensor]
 """Name -> whole tensor on the CPU."""
@@ -265,6 +274,8 @@ class TrainingLoop:
                     save_model=lambda place: self._save_model(place, weights),
                     recipe=self._recipe,
                 )
+                if name == LAST:  # what a stop left has been gone on from
+                    shutil.rmtree(self.directory / STOPPED, ignore_errors=True)
             except OSError as error:
                 failure = [str(error)]
         message = next((text for text in self._gather(failure) if text), None)
@@ -335,7 +346,11 @@ class TrainingLoop:
     def _stop_at_non_finite(
         self, batches: list[Batch], losses: list[float], loss: float, grad_norm: float
     ) -> None:
-        """Write down which utterances the update had, and stop; every process comes here together."""
+        """Write down which utterances the update had, save what was learned before it, and stop.
+
+        Every process comes here together. The data stand behind the update, so a resumption leaves its
+        utterances out; `last` stays, for weights that are past saving.
+        """
         update = self.state.update + 1
         path = self.directory / f"non-finite-update-{update}.txt"
         own = [
@@ -346,10 +361,18 @@ class TrainingLoop:
         lines = self._gather(own)
         if self.accelerator.is_main_process:
             path.write_text("utterance\tloss of its batch\n" + "".join(lines), encoding="utf-8")
+        self.meters.clear()  # they have counted what is not finite
+        try:
+            self._save(STOPPED)
+            way = (
+                f"--resume goes on after update {update - 1} without them, best with a lower "
+                f"`optim.learning_rate`; without {self.directory / STOPPED}, from the checkpoint before."
+            )
+        except OSError as error:
+            way = f"--resume goes on from the checkpoint before, for {error}"
         raise ValueError(
             f"update {update}: loss and gradient norm must be finite, but are {loss:g} and {grad_norm:g}; "
-            f"{path} lists the {len(lines)} utterances; --resume with a lower `optim.learning_rate` goes on "
-            "from the last checkpoint."
+            f"{path} lists the {len(lines)} utterances; {way}"
         )
 
     def _is_due(self, interval: int) -> bool:

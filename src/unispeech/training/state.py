@@ -24,7 +24,7 @@ import torch
 from unispeech.errors import CheckpointError
 
 STATE_DIRECTORY = "training_state"
-LAST, BEST = "last", "best"
+LAST, BEST, STOPPED = "last", "best", "stopped"
 _STATE_FILE, _RECIPE_FILE, _LIST_FILE = "state.pt", "recipe.yaml", "files.json"
 _NEW, _OLD = ".new", ".old"
 _LATER = {"num_suspect": 0}
@@ -116,6 +116,7 @@ def find_checkpoint(run: Path, report: Callable[[str], None]) -> Path | None:
     """Find the most advanced complete checkpoint of a run.
 
     A kill between the two renames of a replacement leaves `last.new` and `last.old`, which count too.
+    `stopped` comes before a `last` of the same update: it stands behind what must not be tried again.
 
     Args:
         run: The run directory.
@@ -124,18 +125,18 @@ def find_checkpoint(run: Path, report: Callable[[str], None]) -> Path | None:
     Returns:
         The checkpoint's directory, or None where there is no complete one.
     """
-    names = (LAST, LAST + _NEW, LAST + _OLD, BEST, BEST + _NEW, BEST + _OLD)
+    names = [name + ending for name in (STOPPED, LAST, BEST) for ending in ("", _NEW, _OLD)]
     found = _complete([run / name for name in names], report)
     return found[0][1] if found else None
 
 
 def settle_checkpoints(run: Path) -> None:
-    """Finish what a kill interrupted: the newest complete `last` and `best` go to their places.
+    """Finish what a kill interrupted: the newest complete one of each name goes to its place.
 
     Args:
         run: The directory of a run that goes on, once nobody reads its checkpoints any more.
     """
-    for name in (LAST, BEST):
+    for name in (STOPPED, LAST, BEST):
         place, new, old = (run / (name + ending) for ending in ("", _NEW, _OLD))
         if new.is_dir() or old.is_dir():
             found = _complete([place, new, old], lambda line: None)
