@@ -279,9 +279,7 @@ def test_a_run_that_stopped_at_a_non_finite_step_goes_on_behind_it(tmp_path, sav
         options = {"runtime": {"save_every": save_every}, "size": 2, "resume": resume}
         return rig.make_loop(tmp_path, model=model, stage=stage, **options)
 
-    with pytest.raises(
-        ValueError, match=r"goes on after update 2 without them, .*stopped, from the"
-    ):
+    with pytest.raises(ValueError, match=r"goes on after update 2 without them, .*stopped, from the"):
         train(resume=False).run()
     assert find_checkpoint(tmp_path, print) == tmp_path / "stopped"
     outcome = train(resume=True).run()
