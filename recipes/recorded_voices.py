@@ -145,7 +145,7 @@ def plain(name: str) -> str:
 
 def phrase(voice: Voice, texts: Path, rng: random.Random) -> str:
     """A few words in a row of a sentence, or some words of a list, of letters that the voice can read."""
-    while True:
+    for _ in range(10_000):
         lines = read_lines(texts / f"{rng.choice(voice.texts)}.txt")
         start = rng.randrange(len(lines))
         words = lines[start].split()
@@ -158,6 +158,7 @@ def phrase(voice: Voice, texts: Path, rng: random.Random) -> str:
         text = " ".join(words).strip(" ,;:-–")
         if is_plain(text) and can_encode(text, voice.encoding):
             return text
+    sys.exit(f"{texts}: no line of {', '.join(voice.texts)} is of words that {voice.name} can read")
 
 
 LINES: dict[Path, list[str]] = {}
