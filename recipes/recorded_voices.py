@@ -9,11 +9,11 @@ non-free:
 
     apt install flite libttspico-utils festival rhvoice \
       rhvoice-{brazilian-portuguese,czech,english,kyrgyz,polish,russian,slovak,ukrainian} \
-      festvox-{ca-ona-hts,czech-dita,czech-krb,czech-machac,czech-ph,don,italp16k,itapc16k,kallpc16k} \
-      festvox-{rablpc16k,ru,suopuhe-lj,suopuhe-mv}
+      festvox-{ca-ona-hts,czech-dita,czech-krb,czech-machac,czech-ph,italp16k,itapc16k,kallpc16k} \
+      festvox-{ru,suopuhe-lj,suopuhe-mv}
 
 It needs Python's own library alone, so that it runs in a container without the package. `VOICES` leaves out
-voices whose licence forbids commercial use or adaptation. The text folder is that of
+voices whose licence, or whose dictionary's, forbids commercial use or adaptation. The text folder is that of
 `recipes/multilingual_data.py --more`: LANGUAGE.txt with a sentence per line, w-LANGUAGE.txt with some words.
 """
 
@@ -74,7 +74,7 @@ FESTIVAL = {
     "suo_fi_lj_diphone": ("fi", "iso-8859-1"), "hy_fi_mv_diphone": ("fi", "iso-8859-1"),
     "lp_diphone": ("it", "iso-8859-1"), "pc_diphone": ("it", "iso-8859-1"),
     "upc_ca_ona_hts": ("ca", "iso-8859-1"), "msu_ru_nsh_clunits": ("ru", "utf-8"),
-    "kal_diphone": ("en-us", "utf-8"), "don_diphone": ("en-gb", "utf-8"), "rab_diphone": ("en-gb", "utf-8"),
+    "kal_diphone": ("en-us", "utf-8"),
 }  # fmt: skip
 """Voice -> language and encoding."""
 
