@@ -264,7 +264,7 @@ def is_spelled(word: str) -> bool:
 
 def write_data(output: Path) -> None:
     """Bring all phones into one set and write the sets of cuts."""
-    table = dict(line.split("\t") for line in TABLE.read_text("utf-8").splitlines()[1:])
+    table = read_table()
     rng = random.Random(5)
     synthetic: dict[str, list[Cut]] = {"train": [], "dev": []}
     for folder in sorted((output / "syn").iterdir()):
@@ -335,6 +335,11 @@ def write_voices(output: Path, table: dict[str, str]) -> None:
     random.Random(10).shuffle(train)
     write_cuts(output / "train-voices", train)
     write_cuts(output / "dev-voices", dev)
+
+
+def read_table() -> dict[str, str]:
+    """A phone as espeak-ng writes it -> the symbols of the shared set."""
+    return dict(line.split("\t") for line in TABLE.read_text("utf-8").splitlines()[1:])
 
 
 def read_cuts(folder: Path, table: dict[str, str], prefix: str = "") -> Iterator[Cut]:

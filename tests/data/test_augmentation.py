@@ -10,11 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_batches import DURATIONS, cut_of, equal, ids_of, loader_of, write_cuts
 
-from unispeech.data.augmentation import Augmentation, augment, change_speed, through_telephone
+from unispeech.data.augmentation import (
+    Augmentation,
+    augment,
+    change_speed,
+    through_microphone,
+    through_telephone,
+)
 from unispeech.frames import frame_to_seconds, num_frames
 
 RATE = 16_000
-ALL = Augmentation(speed=(0.9, 1.1), noise_prob=0.5, reverb_prob=0.5, telephone_prob=0.5)
+ALL = Augmentation(speed=(0.9, 1.1), noise_prob=0.5, reverb_prob=0.5, microphone_prob=0.5, telephone_prob=0.5)
 
 
 def tone(frequency: float, num_samples: int = RATE) -> np.ndarray:
@@ -68,10 +74,44 @@ def test_a_telephone_has_eight_bits():
     np.testing.assert_allclose(quiet, through_telephone(waveform), atol=1e-3)
 
 
+def test_a_microphone_tilts_the_bands_keeps_the_power_and_delays_nothing():
+    low, high = tone(500), tone(2000)
+    both = low + high
+    coloured = through_microphone(both, 5.0, np.zeros(7))
+    middle = slice(1000, -1000)  # the ends ring
+
+    def amplitude(frequency: float) -> float:
+        """That of the part of the coloured tones which is in phase with a tone."""
+        wave = tone(frequency)[middle]
+        return float(coloured[middle] @ wave / (wave @ wave))
+
+    assert 20 * np.log10(amplitude(2000) / amplitude(500)) == pytest.approx(
+        10, abs=0.1
+    )  # two octaves of 5 dB
+    assert level(coloured) == pytest.approx(level(both), rel=1e-3)
+    rest = coloured[middle] - (amplitude(500) * low + amplitude(2000) * high)[middle]
+    assert level(rest) < 0.01 * level(both)
+    flat = through_microphone(both, 0.0, np.full(7, 3.0))
+    np.testing.assert_allclose(flat, both, atol=1e-5)
+
+
+def test_a_microphone_leaves_silence_as_it_is():
+    silence = np.zeros(800, np.float32)
+    np.testing.assert_array_equal(through_microphone(silence, 6.0, np.zeros(7)), silence)
+
+
+def test_recipes_without_microphones_keep_their_samples():
+    noisy = np.random.default_rng(3)
+    augment(tone(500), Augmentation(), noisy)
+    expected = np.random.default_rng(3)
+    expected.random(3)
+    assert noisy.random() == expected.random()
+
+
 @given(num_samples=st.integers(0, 3000), seed=st.integers(0, 20))
 @settings(deadline=None)
 def test_any_length_keeps_its_length(num_samples, seed):
-    everything = Augmentation(noise_prob=1, reverb_prob=1, telephone_prob=1)
+    everything = Augmentation(noise_prob=1, reverb_prob=1, microphone_prob=1, telephone_prob=1)
     waveform = np.random.default_rng(seed).normal(0, 0.1, num_samples).astype(np.float32)
     before = waveform.copy()
     changed = augment(waveform, everything, np.random.default_rng(seed))
@@ -82,7 +122,8 @@ def test_any_length_keeps_its_length(num_samples, seed):
 
 def test_shares_are_those_asked_for():
     waveform = tone(1000, 1000)
-    for name, prob in itertools.product(("noise_prob", "reverb_prob", "telephone_prob"), (0.0, 0.3, 1.0)):
+    names = ("noise_prob", "reverb_prob", "microphone_prob", "telephone_prob")
+    for name, prob in itertools.product(names, (0.0, 0.3, 1.0)):
         chosen = Augmentation(**{name: prob})
         changed = [
             augment(waveform, chosen, np.random.default_rng(seed)) is not waveform for seed in range(300)
@@ -107,6 +148,7 @@ def test_noise_has_the_level_asked_for():
         ({"noise_snr_db": (30, 5)}, "`noise_snr_db` must be a range of decibels, but is 30 to 5"),
         ({"noise_prob": 1.1}, r"`noise_prob` must lie in \[0, 1\], but is 1.1"),
         ({"reverb_prob": -0.1}, r"`reverb_prob` must lie in \[0, 1\], but is -0.1"),
+        ({"microphone_prob": 2.0}, r"`microphone_prob` must lie in \[0, 1\], but is 2"),
         ({"telephone_prob": float("nan")}, r"`telephone_prob` must lie in \[0, 1\], but is nan"),
     ],
 )

@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import soxr
 
 from unispeech.data.acoustics import Waveform, add_noise, add_reverb
@@ -19,6 +20,9 @@ from unispeech.frames import SAMPLE_RATE, Seconds
 
 _DECAY: tuple[Seconds, Seconds] = (0.1, 0.7)
 _DIRECT_DB = (0.0, 12.0)
+_TILT_DB = 6.0
+_RIPPLE_DB = 4.0
+_BANDS = np.array([125.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0])
 _TELEPHONE_BAND = (300.0, 3400.0)
 _TELEPHONE_RATE = 8000
 _BAND_EDGE = 100.0
@@ -42,6 +46,9 @@ class Augmentation:
     """Range of the mean power of the utterance over that of the noise."""
     reverb_prob: float = 0.0
     """Share of the utterances that sound in a room of 0.1 to 0.7 s."""
+    microphone_prob: float = 0.0
+    """Share of the utterances that another microphone hears: a tilt of up to 6 dB per octave between 250 and
+    4000 Hz, on it ripples of up to 4 dB."""
     telephone_prob: float = 0.0
     """Share of the utterances that go through a telephone: 300 to 3400 Hz, 8 bits of mu-law."""
 
@@ -53,7 +60,7 @@ class Augmentation:
         low, high = self.noise_snr_db
         if not -math.inf < low <= high < math.inf:
             raise ValueError(f"`noise_snr_db` must be a range of decibels, but is {low:g} to {high:g}.")
-        for name in ("noise_prob", "reverb_prob", "telephone_prob"):
+        for name in ("noise_prob", "reverb_prob", "microphone_prob", "telephone_prob"):
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:
                 raise ValueError(f"`{name}` must lie in [0, 1], but is {value:g}.")
@@ -71,7 +78,7 @@ class Augmentation:
 
 
 def augment(waveform: Waveform, augmentation: Augmentation, rng: np.random.Generator) -> Waveform:
-    """Lead an utterance through a room, noise and a telephone, each or none of them; no phone moves in time.
+    """Lead an utterance through room, noise, microphone and telephone, each or none; no phone moves in time.
 
     Args:
         waveform: (S,) samples at 16 kHz.
@@ -94,6 +101,10 @@ def augment(waveform: Waveform, augmentation: Augmentation, rng: np.random.Gener
     if is_noisy:
         snr_db = rng.uniform(*augmentation.noise_snr_db)
         waveform = add_noise(waveform, snr_db=snr_db, speech=slice(None), sample_rate=SAMPLE_RATE, rng=rng)
+    # Drawn last, and only where it is asked for: older recipes keep their samples.
+    if augmentation.microphone_prob and rng.random() < augmentation.microphone_prob:
+        tilt_db = rng.uniform(-_TILT_DB, _TILT_DB)
+        waveform = through_microphone(waveform, tilt_db, rng.uniform(-_RIPPLE_DB, _RIPPLE_DB, len(_BANDS)))
     return through_telephone(waveform) if is_telephone else waveform
 
 
@@ -113,6 +124,27 @@ def change_speed(waveform: Waveform, factor: float) -> Waveform:
     # soxr rounds the length in its own way, and a batch shall not become longer than its plan.
     num_samples = max(math.floor(waveform.size / factor), 1)
     return np.pad(changed[:num_samples], (0, max(num_samples - len(changed), 0))).astype(np.float32)
+
+
+def through_microphone(waveform: Waveform, tilt_db: float, ripple_db: npt.NDArray[np.float64]) -> Waveform:
+    """Colour an utterance as another microphone would, without delay and at the power that it had.
+
+    Args:
+        waveform: (S,) samples at 16 kHz, at least one.
+        tilt_db: How much louder each octave is than the one below it, between 250 and 4000 Hz.
+        ripple_db: (7,) added at 125, 250, ..., 8000 Hz and, in proportion, between them (in octaves).
+
+    Returns:
+        (S,) samples.
+    """
+    size = 4096 * _smooth_at_least(-(-(waveform.size + round(2 * _RING * SAMPLE_RATE)) // 4096))
+    octaves = np.log2(np.maximum(np.fft.rfftfreq(size, 1 / SAMPLE_RATE), 1.0))
+    bands = np.log2(_BANDS)
+    gain_db = np.interp(octaves, bands, tilt_db * np.clip(bands - bands[3], -2, 2) + ripple_db)
+    coloured = np.fft.irfft(np.fft.rfft(waveform, size) * 10 ** (gain_db / 20), size)[: waveform.size]
+    power = float(np.mean(np.square(coloured)))
+    scale = math.sqrt(float(np.mean(np.square(waveform, dtype=np.float64))) / power) if power else 1.0
+    return (coloured * scale).astype(np.float32)
 
 
 def through_telephone(waveform: Waveform) -> Waveform:

@@ -126,6 +126,8 @@ class AugmentationSettings(Section):
     """Least and greatest ratio of speech to noise in dB."""
     reverb_prob: Chance = 0.0
     """Chance that an utterance sounds in a room."""
+    microphone_prob: Chance = 0.0
+    """Chance that another microphone hears an utterance: up to 6 dB per octave duller or brighter."""
     telephone_prob: Chance = 0.0
     """Chance that an utterance comes over a telephone: 300 to 3,400 Hz, mu-law."""
 
@@ -135,13 +137,15 @@ class AugmentationSettings(Section):
 
     def build(self) -> Augmentation | None:
         """What the loader applies; None where nothing is to be done."""
-        if self.speed is None and not (self.noise_prob or self.reverb_prob or self.telephone_prob):
+        chances = (self.noise_prob, self.reverb_prob, self.microphone_prob, self.telephone_prob)
+        if self.speed is None and not any(chances):
             return None
         return Augmentation(
             speed=self.speed,
             noise_prob=self.noise_prob,
             noise_snr_db=self.noise_snr_db,
             reverb_prob=self.reverb_prob,
+            microphone_prob=self.microphone_prob,
             telephone_prob=self.telephone_prob,
         )
 
