@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LANGUAGES = ("cs", "nl")
-DIALOGUE = re.compile(r'dialogId\("([^"]+)",\s*"([^"]+)",.*\)\s*dialogStr\("([^"]+)"\)')
+DIALOGUE = re.compile(r'dialogId\("([^"]+)",\s*"([^"]+)",.*\)\s*dialogStr\("((?:[^"\\]|\\.)+)"\)')
 """A line of the game: its name, the font that stands for who says it, the English text; then the text."""
 GAME = Path("usr/share/games/fillets-ng")
 
