@@ -252,7 +252,7 @@ def test_a_truncated_mp3_is_refused(tmp_path, read):
         read(cut(whole, 0.7, tmp_path / "broken.mp3"))
 
 
-@pytest.mark.parametrize("suffix", ["ogg", "opus", "flac"])
+@pytest.mark.parametrize("suffix", ["ogg", "opus", "flac", "mp3"])
 def test_recordings_one_behind_the_other_are_refused(tmp_path, suffix):
     whole = write(tmp_path / f"whole.{suffix}", tone(2.0), **forms().get(suffix, {}))
     content = whole.read_bytes()
@@ -260,6 +260,26 @@ def test_recordings_one_behind_the_other_are_refused(tmp_path, suffix):
     double.write_bytes(content + content)
     assert len(load_audio(whole)) > 0
     with pytest.raises(ManifestError, match=r"double\..*: must hold one recording, but others stand behind"):
+        load_audio(double)
+
+
+ID3 = b"ID3\4\0\0" + bytes([0, 0, 0x40, 0]) + bytes(0x40 << 7)
+"""A tag of 8,192 bytes behind its ten; its length stands in four bytes of seven bits."""
+
+
+@pytest.mark.parametrize("tail", [ID3, b"TAG" + bytes(125), b"APETAGEX" + bytes(9000)])
+def test_tags_behind_an_mp3_are_no_second_recording(tmp_path, tail):
+    whole = write(tmp_path / "whole.mp3", tone(2.0))
+    tagged = tmp_path / "tagged.mp3"
+    tagged.write_bytes(ID3 + whole.read_bytes() + tail)
+    assert len(load_audio(tagged)) == len(load_audio(whole))
+
+
+def test_a_second_mp3_behind_its_tag_is_refused(tmp_path):
+    whole = write(tmp_path / "whole.mp3", tone(4.0)).read_bytes()
+    double = tmp_path / "double.mp3"
+    double.write_bytes(ID3 + whole + ID3 + whole)
+    with pytest.raises(ManifestError, match="others stand behind"):
         load_audio(double)
 
 

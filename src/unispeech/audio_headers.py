@@ -15,6 +15,9 @@ from unispeech.frames import Seconds
 UNKNOWN_SIZE = 0x7FFF_F000
 """Sizes from here on mean that the writer did not know the length, as when it wrote into a pipe."""
 
+LONGEST_MP3_FRAME = 1441
+"""Bytes of the longest frame: 320 kbit/s at 32 kHz, and a byte of padding."""
+
 LONGEST_OGG_PAGE = 65_307
 """Bytes of the longest page: 27 of header, 255 of segment table, 255 segments of 255."""
 
@@ -62,7 +65,7 @@ def find_truncation(path: Path, duration: Seconds) -> str | None:
 def holds_several(path: Path) -> bool:
     """Whether other recordings stand behind the first one, which is all that libsndfile reads.
 
-    That is so in a row of Ogg streams, as radio servers record them, and in FLAC files that were joined.
+    That is so in a row of Ogg streams, as radio servers record them, and in joined FLAC and mp3 files.
 
     Args:
         path: An audio file.
@@ -72,7 +75,7 @@ def holds_several(path: Path) -> bool:
         if magic == b"OggS":
             return _is_chained(file)
         if magic != b"fLaC":
-            return False
+            return _is_joined_mp3(file, path.stat().st_size)
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             # The first block behind the mark has 34 bytes and may be the last one.
             return any(content.find(b"fLaC" + first + b"\0\0\x22", 4) > 0 for first in (b"\0", b"\x80"))
@@ -92,6 +95,25 @@ def _is_chained(file: BinaryIO) -> bool:
         is_behind = not begins
         lengths = file.read(header[26])
         position += 27 + len(lengths) + sum(lengths)
+
+
+def _is_joined_mp3(file: BinaryIO, size: int) -> bool:
+    """Whether more than tags stands behind the stream that the header of an mp3 measures.
+
+    An mp3 without such a header is read to its end.
+    """
+    extent = _mp3_extent(file, size)
+    if extent is None:
+        return False
+    end = max(0, size - extent.held + extent.promised)
+    file.seek(end)
+    seam = file.read(4 * LONGEST_MP3_FRAME)
+    if any(mark in seam for mark in (b"APETAGEX", b"LYRICSBEGIN")):
+        return False
+    tag = seam.find(b"ID3")
+    if tag >= 0:
+        end += tag + _id3_length(seam[tag : tag + 10])
+    return size - end > 4 * LONGEST_MP3_FRAME
 
 
 def _wav_extent(file: BinaryIO, size: int) -> Extent | None:
@@ -128,10 +150,7 @@ def _mp3_extent(file: BinaryIO, size: int) -> Extent | None:
     """The stream of an mp3 whose first frame is a Xing or Info header with its length in bytes."""
     file.seek(0)
     head = file.read(10)
-    start = 0
-    if head[:3] == b"ID3" and len(head) == 10:
-        # The tag's length is written in four bytes of seven bits.
-        start = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
+    start = _id3_length(head)
     file.seek(start)
     frame = file.read(200)
     if frame[:1] != b"\xff":
@@ -141,8 +160,16 @@ def _mp3_extent(file: BinaryIO, size: int) -> Extent | None:
         return None
     flags, _, length = struct.unpack(">III", frame[found + 4 : found + 16])
     # Flags 1 and 2: the number of frames and the number of bytes stand there. Writers differ by a frame in
-    # what they count, and no frame is longer than 1441 bytes.
-    return Extent(size - start, length - 2 * 1441) if flags & 3 == 3 else None
+    # what they count.
+    return Extent(size - start, length - 2 * LONGEST_MP3_FRAME) if flags & 3 == 3 else None
+
+
+def _id3_length(head: bytes) -> int:
+    """Bytes of an ID3 tag that begins with these ten; 0 where none begins."""
+    if head[:3] != b"ID3" or len(head) < 10:
+        return 0
+    # Written in four bytes of seven bits.
+    return 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
 
 
 def _breaks_page(file: BinaryIO, size: int) -> bool:
