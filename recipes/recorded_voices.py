@@ -1,5 +1,7 @@
 """Let synthesisers whose voices were made from recordings of people speak sentences and words.
 
+    python recipes/catalogue_texts.py /usr/lib/libreoffice/program/resource -o data/multi/unheard \
+      --languages eo mr te
     python recipes/recorded_voices.py data/multi/unheard -o data/voices
     unispeech prepare data/voices/manifest.jsonl -o data/multi/voices --g2p espeak
 
@@ -8,9 +10,13 @@ one person each. Run it where the programs and voices are installed, such as on 
 non-free:
 
     apt install flite libttspico-utils festival rhvoice \
-      rhvoice-{brazilian-portuguese,czech,english,kyrgyz,polish,russian,slovak,ukrainian} \
+      rhvoice-{brazilian-portuguese,czech,english,esperanto,kyrgyz,polish,russian,slovak,ukrainian} \
       festvox-{ca-ona-hts,czech-dita,czech-krb,czech-machac,czech-ph,italp16k,itapc16k,kallpc16k} \
-      festvox-{ru,suopuhe-lj,suopuhe-mv}
+      festvox-{ru,suopuhe-lj,suopuhe-mv} festvox-{hi,mr,te}-nsk festival-{hi,mr,te} \
+      open-jtalk open-jtalk-mecab-naist-jdic hts-voice-nitech-jp-atr503-m001 libreoffice-l10n-{eo,mr,te}
+
+The other Japanese voice, mei_normal.htsvoice, is in the source package of pyopenjtalk 0.4.1 (`pip download
+--no-deps --no-binary :all: pyopenjtalk`) and belongs into /usr/share/hts-voice.
 
 It needs Python's own library alone, so that it runs in a container without the package. `VOICES` leaves out
 voices whose licence, or whose dictionary's, forbids commercial use or adaptation. The text folder is that of
@@ -37,7 +43,7 @@ class Voice:
     """A voice of a synthesiser."""
 
     engine: str
-    """rhvoice, pico, flite or festival."""
+    """rhvoice, pico, flite, festival or open_jtalk."""
     name: str
     """In the engine."""
     language: str
@@ -46,13 +52,15 @@ class Voice:
     """Files of the text folder."""
     encoding: str = "utf-8"
     """Of what festival's voice reads."""
+    letters: str = r"\w"
+    """What the words may be made of, a character class of regular expressions."""
 
 
 TEXTS = {
     "en-us": ("en-us", "w-en"), "en-gb": ("en-us", "w-en"), "ru": ("ru", "w-ru"), "ky": ("ky",),
     "it": ("it", "w-it"), "es": ("es", "w-es"), "fr-fr": ("fr-fr", "w-fr"), "de": ("w-de",),
     "pt-br": ("w-pt",), "pl": ("w-pl",), "cs": ("w-cs",), "sk": ("w-sk",), "uk": ("w-uk",), "fi": ("w-fi",),
-    "ca": ("w-ca",),
+    "ca": ("w-ca",), "eo": ("eo",), "hi": ("w-hi",), "mr": ("mr",), "te": ("te",), "ja": ("w-ja",),
 }  # fmt: skip
 """espeak-ng's name of a language -> files of the text folder."""
 
@@ -60,6 +68,7 @@ RHVOICE = {
     "en-us": ("alan", "bdl", "clb", "slt"), "ru": ("aleksandr", "aleksandr-hq", "anna", "elena", "irina"),
     "pl": ("alicja", "magda", "michal", "natan"), "uk": ("anatol", "natalia"), "ky": ("azamat", "nazgul"),
     "sk": ("ondro",), "cs": ("zdenek",), "pt-br": ("Letícia-F123",),
+    "eo": ("spomenka",),
 }  # fmt: skip
 
 PICO = {
@@ -74,15 +83,23 @@ FESTIVAL = {
     "suo_fi_lj_diphone": ("fi", "iso-8859-1"), "hy_fi_mv_diphone": ("fi", "iso-8859-1"),
     "lp_diphone": ("it", "iso-8859-1"), "pc_diphone": ("it", "iso-8859-1"),
     "upc_ca_ona_hts": ("ca", "iso-8859-1"), "msu_ru_nsh_clunits": ("ru", "utf-8"),
-    "kal_diphone": ("en-us", "utf-8"),
+    "kal_diphone": ("en-us", "utf-8"), "hindi_NSK_diphone": ("hi", "utf-8"),
+    "marathi_NSK_diphone": ("mr", "utf-8"), "telugu_NSK_diphone": ("te", "utf-8"),
 }  # fmt: skip
 """Voice -> language and encoding."""
+
+OPEN_JTALK = ("nitech-jp-atr503-m001/nitech_jp_atr503_m001", "mei_normal")
+"""Of /usr/share/hts-voice."""
+
+KANA = "\u3041-\u3096\u30a1-\u30fa\u30fc"
+"""espeak-ng reads no other Japanese letters."""
 
 VOICES = [
     *(Voice("rhvoice", name, code, TEXTS[code]) for code, names in RHVOICE.items() for name in names),
     *(Voice("pico", name, language, TEXTS[language]) for language, name in PICO.items()),
     *(Voice("flite", name, "en-us", TEXTS["en-us"]) for name in FLITE),
     *(Voice("festival", name, code, TEXTS[code], letters) for name, (code, letters) in FESTIVAL.items()),
+    *(Voice("open_jtalk", name, "ja", TEXTS["ja"], letters=KANA) for name in OPEN_JTALK),
 ]
 
 
@@ -112,7 +129,7 @@ def spoken_by(voice: Voice, texts: Path, output: Path, count: int) -> list[dict[
     Returns:
         A line of the manifest for every recording that holds speech.
     """
-    name = f"{voice.engine}-{plain(voice.name)}"
+    name = f"{voice.engine}-{plain(voice.name).split('/')[-1]}"
     folder = output / name
     folder.mkdir(parents=True, exist_ok=True)
     rng = random.Random(name)
@@ -155,6 +172,7 @@ def phrase(voice: Voice, texts: Path, rng: random.Random) -> str:
             words = words[first : first + length]
         else:
             words = [word for line in lines[start : start + rng.randint(1, 4)] for word in line.split()]
+        words = [word for word in words if re.fullmatch(rf"[{voice.letters}\W]+", word)]
         text = " ".join(words).strip(" ,;:-–")
         if is_plain(text) and can_encode(text, voice.encoding):
             return text
@@ -174,9 +192,8 @@ def read_lines(path: Path) -> list[str]:
 def is_plain(text: str) -> bool:
     """Whether a text is of words in small letters, but for the first letter of each, and of common marks."""
     words = re.findall(r"[^\W\d_]+", text)
-    return bool(words) and not re.search(r"[^\w\s,.?!'’\u0300-\u036f\u0900-\u097f-]|[\d_]", text) and all(
-        word[1:] == word[1:].lower() for word in words
-    )  # fmt: skip
+    odd = re.search(r"[^\w\s,.?!'’\u0300-\u036f\u0900-\u097f\u0c00-\u0c7f-]|[\d_]", text)
+    return bool(words) and not odd and all(word[1:] == word[1:].lower() for word in words)
 
 
 def can_encode(text: str, encoding: str) -> bool:
@@ -198,11 +215,19 @@ def speak_words(voice: Voice, path: Path, words: str, pace: float, rng: random.R
         pitch = str(round(100 * rng.uniform(0.8, 1.25)))
         marked = f'<speed level="{rate}"><pitch level="{pitch}">{words}</pitch></speed>'
         command = ["pico2wave", "-l", voice.name, "-w", str(part), marked]
+    elif voice.engine == "open_jtalk":
+        model, half_tones = f"/usr/share/hts-voice/{voice.name}.htsvoice", f"{rng.uniform(-2, 2):.2f}"
+        command = ["open_jtalk", "-x", "/var/lib/mecab/dic/open-jtalk/naist-jdic", "-m", model]
+        command += ["-r", f"{pace:.3f}", "-fm", half_tones, "-ow", str(part)]
     else:
         stretch = f"duration_stretch={1 / pace:.3f}"
         command = ["flite", "-voice", voice.name, "--setf", stretch, "-t", words, "-o", str(part)]
-    subprocess.run(command, input=words.encode(), check=True, capture_output=True)
-    part.rename(path)
+    # Open JTalk refuses some words; what is not there is not in the manifest.
+    done = subprocess.run(
+        command, input=words.encode(), check=voice.engine != "open_jtalk", capture_output=True
+    )
+    if done.returncode == 0:
+        part.rename(path)
 
 
 def speak_by_festival(voice: Voice, phrases: dict[Path, str], paces: dict[Path, float]) -> None:
