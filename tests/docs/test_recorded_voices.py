@@ -63,3 +63,33 @@ def test_a_text_without_a_word_that_can_be_read_ends_it(tmp_path):
     with pytest.raises(subprocess.CalledProcessError) as raised:
         speak(tmp_path)
     assert "no line of en-us, w-en is of words that awb can read" in raised.value.stderr.decode()
+
+
+JAPANESE = f"""#!{sys.executable}
+import sys, wave
+words = sys.stdin.read()
+if "クヮ" in words:
+    sys.exit(1)
+with wave.open(sys.argv[sys.argv.index("-ow") + 1], "wb") as file:
+    file.setparams((1, 2, 16000, 0, "NONE", ""))
+    file.writeframes(bytes(32000))
+"""
+
+
+def test_japanese_is_of_kana_and_words_that_are_refused_are_left_out(tmp_path):
+    (tmp_path / "open_jtalk").write_text(JAPANESE)
+    (tmp_path / "open_jtalk").chmod(0o755)
+    (tmp_path / "w-ja.txt").write_text("漢字 かな\nクヮ\nコーヒー\n")
+    options = ["-o", tmp_path / "out", "--only", "open_jtalk", "--utterances", "20"]
+    environment = {"PATH": str(tmp_path)}
+    subprocess.run(
+        [sys.executable, SCRIPT, tmp_path, *options], check=True, env=environment, capture_output=True
+    )
+    lines = [
+        json.loads(line) for line in (tmp_path / "out" / "manifest.jsonl").read_text("utf-8").splitlines()
+    ]
+    assert {word for line in lines for word in line["text"].split()} == {"かな", "コーヒー"}
+    assert {line["speaker"] for line in lines} == {
+        "open_jtalk-nitech_jp_atr503_m001", "open_jtalk-mei_normal"
+    }  # fmt: skip
+    assert len(lines) < 40
