@@ -1,4 +1,4 @@
-"""Give utterances of a corpus other silences before and behind: none at all, or up to a second.
+"""Give utterances of a corpus other silences before and behind: none at all, or up to some seconds.
 
     python recipes/edges.py data/multi/train-mixed -o data/multi/train-edges --hours 4
 
@@ -36,9 +36,6 @@ MARGIN = 0.02
 BARE = 0.3
 """Chance that nothing is put at an end."""
 
-LONGEST = 1.0
-"""Seconds that are put at an end at most."""
-
 
 def main() -> None:
     """Draw, trim, pad, write."""
@@ -46,6 +43,7 @@ def main() -> None:
     parser.add_argument("source", type=Path, help="folder with cuts.jsonl.gz of whole recordings")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--hours", type=float, required=True)
+    parser.add_argument("--longest", type=float, default=1.0, help="seconds at an end")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with gzip.open(options.source / "cuts.jsonl.gz", "rt", encoding="utf-8") as file:
@@ -53,19 +51,19 @@ def main() -> None:
     rng, seconds, made = random.Random(options.seed), 0.0, []
     (options.output / "audio").mkdir(parents=True, exist_ok=True)
     while seconds < 3600 * options.hours:
-        made.append(write(options.output, f"edges-{len(made):05}", rng.choice(cuts), rng))
+        made.append(write(options.output, f"edges-{len(made):05}", rng.choice(cuts), options.longest, rng))
         seconds += made[-1]["duration"]
     with gzip.open(options.output / "cuts.jsonl.gz", "wt", encoding="utf-8") as file:
         file.writelines(json.dumps(cut, ensure_ascii=False) + "\n" for cut in made)
     print(f"{options.output}: {len(made)} utterances, {seconds / 3600:.2f} h")
 
 
-def write(folder: Path, name: str, cut: Cut, rng: random.Random) -> Cut:
+def write(folder: Path, name: str, cut: Cut, longest: float, rng: random.Random) -> Cut:
     """Write an utterance with other ends; returns its cut."""
     sound = load_audio(Path(cut["recording"]["sources"][0]["source"]))
     if rng.random() < TRIM:
         sound = trimmed(sound)
-    sound = np.concatenate([silence(rng), sound * rng.uniform(0.3, 1.0), silence(rng)])
+    sound = np.concatenate([silence(longest, rng), sound * rng.uniform(0.3, 1.0), silence(longest, rng)])
     path = folder / "audio" / f"{name}.flac"
     soundfile.write(path, np.clip(sound, -1.0, 1.0), SAMPLE_RATE)
     spoken, duration = cut["supervisions"][0], len(sound) / SAMPLE_RATE
@@ -93,9 +91,9 @@ def trimmed(sound: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return sound[max(0, loud[0] * step - margin) : (loud[-1] + 1) * step + margin]
 
 
-def silence(rng: random.Random) -> npt.NDArray[np.float64]:
+def silence(longest: float, rng: random.Random) -> npt.NDArray[np.float64]:
     """What is put at an end: nothing, zeros or faint noise."""
-    length = 0 if rng.random() < BARE else round(rng.uniform(0.0, LONGEST) * SAMPLE_RATE)
+    length = 0 if rng.random() < BARE else round(rng.uniform(0.0, longest) * SAMPLE_RATE)
     level = 0.0 if rng.random() < 0.5 else 10 ** rng.uniform(-4.5, -2.5)
     return np.random.default_rng(rng.randrange(2**32)).normal(size=length) * level
 

@@ -118,3 +118,33 @@ def test_ends_are_cut_and_padded_around_what_is_spoken(corpus, tmp_path):
         assert len(sound) / rate == pytest.approx(cut["duration"])
         loud = np.flatnonzero(np.abs(sound) > 0.1)
         assert (loud[-1] - loud[0]) / rate == pytest.approx(0.5, abs=0.01)
+
+
+def test_descriptions_that_can_be_what_is_read_make_a_manifest(tmp_path):
+    def add(name, text, seconds, language="ro"):
+        folder = tmp_path / "stamps" / "animals"
+        folder.mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / f"{name}_desc_{language}.ogg", np.zeros(round(16_000 * seconds)), 16_000)
+        (folder / f"{name}.txt").write_text(f"A thing.\nfr.utf8=Un.\n{text}", "utf-8")
+
+    add("cat", "ro.utf8=O pisică neagră.\n", 1.5)
+    add("slow", "ro.utf8=O pisică.\n", 9.0)
+    add("fast", "ro.utf8=O pisică neagră pe un acoperiș.\n", 0.5)
+    add("coin", "ro.utf8=O monedă de 25 de cenți.\n", 2.0)
+    add("silent", "es.utf8=Un gato.\n", 1.0)
+    add("hulda", "nn.utf8=Ein svart katt.\n", 1.5, language="nn")
+    done = run("stamps.py", tmp_path / "stamps", "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "1 recordings: " in done.stderr
+    assert "ro 1 of 5" in done.stderr
+    (line,) = (tmp_path / "out" / "stamps.jsonl").read_text("utf-8").splitlines()
+    entry = json.loads(line)
+    assert entry["text"] == "O pisică neagră."
+    assert (entry["language"], entry["speaker"], entry["id"]) == ("ro", "stamps-ro", "ro-animals-cat")
+    assert Path(entry["audio"]).is_file()
+
+
+def test_a_folder_without_descriptions_ends_it(tmp_path):
+    done = run("stamps.py", tmp_path, "-o", tmp_path / "out")
+    assert done.returncode == 1
+    assert "no NAME_desc_LANGUAGE.ogg beside a NAME.txt" in done.stderr
