@@ -17,6 +17,8 @@ Everything under the output folder can be made again; what is already there is k
   train-real, named one after the other, the first thousands of batches hold hardly any real speech;
 * train-voices, dev-voices: what `recipes/recorded_voices.py` and `unispeech prepare` put into OUTPUT/voices,
   if they did; `UNSEEN_VOICES` speak in dev-voices alone;
+* train-syllables, dev-gcin-5: what `recipes/mandarin_syllables.py` and `unispeech prepare` put into
+  OUTPUT/syllables; train-stamps, dev-stamps-el, dev-stamps-da: likewise of `recipes/stamps.py`;
 * dev-NAME: held-out recordings of each data set; dev-joint: a few of each, to validate on during training;
 * vocab: the phones that multilingual-phones.tsv maps all sources to.
 """
@@ -83,6 +85,9 @@ UNSEEN_VOICES = {
     "festival-hy_fi_mv_diphone": 40, "flite-rms": 60, "rhvoice-irina": 40, "rhvoice-natan": 60
 }  # fmt: skip
 """Voices that dev-voices alone has, and how many utterances of each."""
+
+UNSEEN_READERS = {"syllables": ("gcin-5",), "stamps": ("stamps-da", "stamps-el")}
+"""Folder -> speakers that no training hears."""
 
 LONGEST = 14.0
 """Seconds; longer recordings are left out of training."""
@@ -284,6 +289,9 @@ def write_data(output: Path) -> None:
     write_cuts(output / "dev-syn", dev)
     if (output / "voices").exists():
         write_voices(output, table)
+    for folder, unseen in UNSEEN_READERS.items():
+        if (output / folder).exists():
+            write_readers(output, folder, unseen, table)
     part = list(synthetic["train"])
     random.Random(6).shuffle(part)
     part = part[: len(part) * 9 // 20]
@@ -329,12 +337,27 @@ def write_voices(output: Path, table: dict[str, str]) -> None:
     """Part what voices made from recordings said into those of training, in a random order, and of dev."""
     voices: defaultdict[str, list[Cut]] = defaultdict(list)
     for cut in read_cuts(output / "voices", table):
-        voices[cut["supervisions"][0]["speaker"]].append(cut)
+        voices[speaker_of(cut)].append(cut)
     dev = [cut for voice, count in UNSEEN_VOICES.items() for cut in voices.pop(voice, [])[:count]]
     train = [cut for cuts in voices.values() for cut in cuts if cut["duration"] <= LONGEST]
     random.Random(10).shuffle(train)
     write_cuts(output / "train-voices", train)
     write_cuts(output / "dev-voices", dev)
+
+
+def write_readers(output: Path, folder: str, unseen: tuple[str, ...], table: dict[str, str]) -> None:
+    """Part a corpus into a set of each reader that is not trained on and one of all others, shuffled."""
+    cuts = list(read_cuts(output / folder, table))
+    for reader in unseen:
+        write_cuts(output / f"dev-{reader}", [cut for cut in cuts if speaker_of(cut) == reader])
+    train = [cut for cut in cuts if speaker_of(cut) not in unseen]
+    random.Random(11).shuffle(train)
+    write_cuts(output / f"train-{folder}", train)
+
+
+def speaker_of(cut: Cut) -> str:
+    """Who speaks."""
+    return str(cut["supervisions"][0]["speaker"])
 
 
 def read_table() -> dict[str, str]:

@@ -148,3 +148,21 @@ def test_a_folder_without_descriptions_ends_it(tmp_path):
     done = run("stamps.py", tmp_path, "-o", tmp_path / "out")
     assert done.returncode == 1
     assert "no NAME_desc_LANGUAGE.ogg beside a NAME.txt" in done.stderr
+
+
+def test_readers_that_are_measured_on_are_not_trained_on(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(RECIPES))
+    from multilingual_data import write_readers
+
+    (tmp_path / "stamps").mkdir()
+    with gzip.open(tmp_path / "stamps" / "cuts.jsonl.gz", "wt", encoding="utf-8") as file:
+        for number, (speaker, phones) in enumerate([("ro", "a"), ("el", "t"), ("da", "a"), ("es", "q!")]):
+            supervision = {"id": str(number), "speaker": speaker, "custom": {"phones": phones}}
+            cut = {"id": str(number), "duration": 1.0, "supervisions": [supervision]}
+            file.write(json.dumps(cut | {"recording": {"sources": [{"source": "a.ogg"}]}}) + "\n")
+    write_readers(tmp_path, "stamps", ("da", "el"), {"a": "a", "t": "t̪"})
+    found = {}
+    for name in ("train-stamps", "dev-da", "dev-el"):
+        with gzip.open(tmp_path / name / "cuts.jsonl.gz", "rt", encoding="utf-8") as file:
+            found[name] = [json.loads(line)["supervisions"][0]["custom"]["phones"] for line in file]
+    assert found == {"train-stamps": ["a"], "dev-da": ["a"], "dev-el": ["t̪"]}
