@@ -18,7 +18,7 @@ from unispeech.models import UniSpeechForCTC, UniSpeechForPreTraining
 from unispeech.text import Vocabulary
 from unispeech.training.loop import Outcome, TrainingLoop
 from unispeech.training.pretraining import PretrainingStage
-from unispeech.training.processes import make_accelerator
+from unispeech.training.processes import leave_processes, make_accelerator
 from unispeech.training.recipe import FinetuneObjectiveSettings, HealthSettings, PretrainObjectiveSettings
 from unispeech.training.recognition import CTCStage
 from unispeech.training.sections import OptimSettings, RuntimeSettings, ScheduleSettings
@@ -249,3 +249,4 @@ if __name__ == "__main__":
     for name, options in scenarios.items():
         _, weights = train(base / options.pop("run", name), **options)
         torch.save(weights, base / f"{name}-{os.environ['RANK']}.pt")
+    leave_processes()

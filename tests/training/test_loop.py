@@ -1,5 +1,6 @@
 """The loop: one update whatever the split, exact resumption, stops that lose nothing."""
 
+import importlib
 import itertools
 import json
 import os
@@ -13,7 +14,7 @@ import rig
 import torch
 
 from unispeech import UniSpeechForCTC
-from unispeech.training.processes import has_bf16, make_accelerator
+from unispeech.training.processes import has_bf16, leave_processes, make_accelerator
 from unispeech.training.stage import Losses
 from unispeech.training.state import find_checkpoint, load_state
 
@@ -402,3 +403,27 @@ def test_a_launch_that_spreads_the_model_is_refused(monkeypatch):
         ValueError, match=r"`runtime.shard` must spread the model over processes, but ACCELERATE_USE_FSDP is"
     ):
         make_accelerator("float32")
+
+
+def test_processes_part_at_the_end(tmp_path):
+    """One that leaves without parting may be killed by its own threads, and torchrun calls the run failed."""
+    leave_processes()  # alone: nothing to leave
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1
+    )
+    leave_processes()
+    assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("command", "run"), [("pretrain", "run_pretraining"), ("finetune", "run_finetuning")]
+)
+def test_the_commands_part_from_the_other_processes(command, run, monkeypatch, tmp_path):
+    done = []
+    outcome = SimpleNamespace(signal=0)
+    monkeypatch.setattr(
+        f"unispeech.training.{command}.{run}", lambda *a, **k: done.append("trained") or outcome
+    )
+    monkeypatch.setattr("unispeech.training.processes.leave_processes", lambda: done.append("left"))
+    assert getattr(importlib.import_module(f"unispeech.cli.{command}"), command)(None, output=tmp_path) == 0
+    assert done == ["trained", "left"]

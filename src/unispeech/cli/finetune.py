@@ -35,6 +35,8 @@ def finetune(
 
     with ended_by_signals():
         from unispeech.training.finetune import run_finetuning
+        from unispeech.training.processes import leave_processes
 
         outcome = run_finetuning(recipe, output, settings, resume=resume)
+        leave_processes()
     return 128 + outcome.signal if outcome.signal else 0

@@ -37,6 +37,8 @@ def pretrain(
 
     with ended_by_signals():
         from unispeech.training.pretrain import run_pretraining
+        from unispeech.training.processes import leave_processes
 
         outcome = run_pretraining(recipe, output, settings, resume=resume)
+        leave_processes()
     return 128 + outcome.signal if outcome.signal else 0

@@ -79,6 +79,18 @@ def make_accelerator(precision: str) -> Accelerator:
     return Accelerator(mixed_precision=number_format, cpu=is_cpu, gradient_accumulation_steps=1)
 
 
+def leave_processes() -> None:
+    """Part from the other processes, at the end of a run that all of them ended; one process alone has none.
+
+    A process that exits without it may be killed by the threads that still listen to the others, and a
+    launcher then takes a run that ended well for one that failed. After an error it is not called: it waits
+    for the others, who may wait for something else.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def check_compiler(device: torch.device) -> None:
     """Look whether layers can be compiled, before anything is read for a run.
 
